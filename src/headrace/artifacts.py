@@ -1,0 +1,239 @@
+"""What flows between the steps: typed facts about a directory, and the manifest that seals it.
+
+A step's output is a directory whose `manifest.json` is written last. The manifest lists every file
+with its size and SHA-256, names the artifacts it was made from by digest, and carries the facts of its
+kind. Its own digest identifies the artifact: equal digests mean equal bytes, facts and ancestry, so
+lineage is a walk from digest to digest. A directory without a manifest does not exist.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from headrace.config import decode, encode
+from headrace.errors import IntegrityError
+
+MANIFEST = "manifest.json"
+MaskContract = Literal["causal", "prefix"]
+"""How a model sees its prompt: each token what came before it, or the whole prompt at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Corpus:
+    """Documents as `.jsonl` files, one object with `text` (or `prompt` and `target`) a line."""
+
+    kind: ClassVar[str] = "corpus"
+
+    documents: int
+    """Documents over all files."""
+    sources: dict[str, int]
+    """Documents per source, summing to `documents`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokenizer:
+    """A `tokenizer.json` in the Hugging Face format."""
+
+    kind: ClassVar[str] = "tokenizer"
+
+    vocabulary: int
+    """Ids the tokenizer itself produces; a model may hold more rows."""
+    fingerprint: str
+    """SHA-256 of `tokenizer.json`: shards, checkpoints and endpoints must agree on it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenShards:
+    """Encoded documents, memory-mappable."""
+
+    kind: ClassVar[str] = "token_shards"
+
+    tokenizer: str
+    """Fingerprint of the tokenizer that encoded them."""
+    documents: int
+    tokens: int
+    sources: dict[str, int]
+    """Tokens per source, summing to `tokens`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """Weights as safetensors, the tokenizer, and how they came to be."""
+
+    kind: ClassVar[str] = "checkpoint"
+
+    step: int
+    """Optimizer steps taken."""
+    tokens_seen: int
+    """Positions trained on, padding left out."""
+    labels_seen: int
+    """Positions scored by the loss."""
+    model: dict[str, Any]
+    """The encoded `GPTJConfig`."""
+    tokenizer: str
+    """Fingerprint of the tokenizer whose ids the embedding rows stand for."""
+    mask: MaskContract
+    """The mask it was trained under, and must be evaluated and served under."""
+    config: dict[str, Any]
+    """The encoded `TrainConfig` that made it."""
+    loss: float
+    """Mean training loss over the last steps, nats a label."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One measured number with what is needed to doubt it."""
+
+    value: float
+    stderr: float
+    """Standard error of `value` over the examples."""
+    n: int
+    """Examples measured."""
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalReport:
+    """Metrics of one checkpoint; the scores of each example lie beside them as JSON lines."""
+
+    kind: ClassVar[str] = "eval_report"
+
+    checkpoint: str
+    """Digest of the checkpoint measured."""
+    mask: MaskContract
+    metrics: dict[str, Metric]
+    """By `task/metric`, such as `facts_heldout/exact_match`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """One condition of a gate, with the numbers that decided it."""
+
+    name: str
+    passed: bool
+    reason: str
+    """One sentence with the values compared."""
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """A gate's decision about one candidate, rule by rule."""
+
+    kind: ClassVar[str] = "verdict"
+
+    passed: bool
+    candidate: str
+    """Digest of the candidate's checkpoint."""
+    champion: str | None
+    """Digest of the champion's checkpoint it was held against; None where there was none."""
+    model: str
+    """Registered name the verdict is about."""
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """A registered version and the evidence it was promoted on."""
+
+    kind: ClassVar[str] = "model_version"
+
+    name: str
+    version: int
+    alias: str
+    """The alias that was moved to this version."""
+    checkpoint: str
+    """Digest of the checkpoint registered."""
+    verdict: str
+    """Digest of the verdict that allowed it."""
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/N`, as MLflow writes it."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endpoint:
+    """A served version and what it answered when it was first asked."""
+
+    kind: ClassVar[str] = "endpoint"
+
+    model: str
+    """`models:/NAME/N` of the version served."""
+    checkpoint: str
+    """Digest of its checkpoint."""
+    url: str
+    """Where it answered."""
+    answers: dict[str, str]
+    """Prompt to completion, of the probes sent."""
+    ready_seconds: float
+    latency_ms: float
+    """Median over the probes, first byte to last."""
+
+
+KINDS: dict[str, type[Any]] = {
+    cls.kind: cls for cls in (Corpus, Tokenizer, TokenShards, Checkpoint, EvalReport, Verdict, ModelVersion, Endpoint)
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileEntry:
+    """Size and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The seal of an artifact: its facts, its files and its parents."""
+
+    facts: Any
+    """One of the dataclasses above."""
+    files: dict[str, FileEntry]
+    """By path relative to the directory, manifest left out."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """Digests of the artifacts it was made from, by role."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the canonical manifest: the identity of the artifact."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Serialise with sorted keys, so that equal manifests are equal bytes."""
+        values = {
+            "kind": type(self.facts).kind,
+            "facts": encode(self.facts),
+            "files": encode(self.files),
+            "parents": dict(self.parents),
+        }
+        return json.dumps(values, sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Manifest":
+        """Parse what `to_json` wrote.
+
+        Raises:
+            IntegrityError: `text` is not a manifest, or of a kind this release does not know.
+        """
+        try:
+            values: Mapping[str, Any] = json.loads(text)
+            facts = KINDS[values["kind"]]
+            return cls(
+                facts=decode(facts, values["facts"]),
+                files={name: FileEntry(**entry) for name, entry in values["files"].items()},
+                parents=dict(values["parents"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise IntegrityError(f"{where}/{MANIFEST} is no manifest ({error!r}). Make the artifact again.") from error
+
+
+def summary(facts: Any) -> dict[str, str | int | float | bool]:
+    """The scalar facts alone, for KFP metadata and MLflow tags."""
+    values = {f.name: getattr(facts, f.name) for f in dataclasses.fields(facts)}
+    return {name: value for name, value in values.items() if isinstance(value, (str, int, float, bool))}
