@@ -17,6 +17,10 @@ from headrace.config import decode, encode
 from headrace.errors import IntegrityError
 
 MANIFEST = "manifest.json"
+MODEL_FILE = "model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+STATE_FILE = "state.json"
+TOKENIZER_FILE = "tokenizer.json"
 MaskContract = Literal["causal", "prefix"]
 """How a model sees its prompt: each token what came before it, or the whole prompt at once."""
 

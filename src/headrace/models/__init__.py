@@ -1,0 +1,1 @@
+"""GPT-J: the model, its masks, generation, and conversion to and from transformers."""

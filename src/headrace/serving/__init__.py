@@ -1,0 +1,1 @@
+"""Answering over HTTP with a promoted version."""

@@ -1,0 +1,1 @@
+"""Pretraining and finetuning: configuration, optimizer, schedule, step and loop."""
