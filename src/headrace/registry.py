@@ -1,0 +1,256 @@
+"""The MLflow model registry: versions that carry their evidence, and the aliases that move.
+
+`champion` is what is served, `previous` what it replaced. Every write that could be interrupted leaves
+the registry as it was or as it should be: a version and all its tags exist before the alias moves, and
+the alias is the last thing written.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace import storage
+from headrace.artifacts import Checkpoint, ModelVersion, Verdict
+from headrace.config import encode, nearest
+from headrace.errors import ConfigError, IntegrityError, MismatchError
+from headrace.storage import Stored
+from headrace.tracking import client
+
+CHAMPION, PREVIOUS = "champion", "previous"
+CHECKPOINT, VERDICT, EVIDENCE = "headrace.checkpoint", "headrace.verdict", "headrace.evidence"
+REPLACED, PROMOTED_AT, ROLLED_BACK = "headrace.replaced", "headrace.promoted_at", "headrace.rolled_back"
+FOLDER = "checkpoint"
+"""Where a registered checkpoint lies among its run's artifacts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """One registered version as the registry has it."""
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    run_id: str
+    created_ms: int
+
+    @property
+    def checkpoint(self) -> str:
+        """Digest of its checkpoint."""
+        return self.tags.get(CHECKPOINT, "")
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/N`."""
+        return f"models:/{self.name}/{self.number}"
+
+
+def names() -> list[str]:
+    """All registered model names, sorted."""
+    return sorted(model.name for model in client().search_registered_models(max_results=1000))
+
+
+def versions(name: str) -> list[Version]:
+    """Every version of a model, oldest first.
+
+    Raises:
+        ConfigError: No model of that name is registered.
+    """
+    aliases = _aliases(name)
+    found = client().search_model_versions(f"name = '{name}'", max_results=10_000)
+    return sorted((_version(entry, aliases) for entry in found), key=lambda version: version.number)
+
+
+def _aliases(name: str) -> dict[str, int]:
+    if name not in names():
+        raise ConfigError(f"No model {name!r} is registered. {nearest(name, names())}")
+    return {alias: int(number) for alias, number in client().get_registered_model(name).aliases.items()}
+
+
+def _version(entry: Any, aliases: dict[str, int]) -> Version:
+    number = int(entry.version)
+    return Version(
+        name=entry.name,
+        number=number,
+        aliases=tuple(sorted(alias for alias, at in aliases.items() if at == number)),
+        tags=dict(entry.tags),
+        run_id=entry.run_id or "",
+        created_ms=int(entry.creation_timestamp),
+    )
+
+
+def resolve(reference: str) -> Version:
+    """Find the version that `NAME@alias` or `NAME/N` means.
+
+    Raises:
+        ConfigError: The form, name, alias or number is unknown; the message names the nearest.
+    """
+    name, at, alias = reference.removeprefix("models:/").partition("@")
+    if at:
+        aliases = _aliases(name)
+        if alias not in aliases:
+            raise ConfigError(f"{name} has no alias {alias!r}. {nearest(alias, aliases)}")
+        return _numbered(name, aliases[alias])
+    name, slash, number = name.partition("/")
+    if not slash or not number.isdigit():
+        raise ConfigError(f"{reference!r} names no version. Write NAME@alias or NAME/NUMBER.")
+    return _numbered(name, int(number))
+
+
+def _numbered(name: str, number: int) -> Version:
+    known = {version.number: version for version in versions(name)}
+    if number not in known:
+        raise ConfigError(f"{name} has no version {number}. Known: {', '.join(map(str, known)) or 'none'}.")
+    return known[number]
+
+
+def champion(name: str) -> Version | None:
+    """The version served now; None where nothing was ever promoted."""
+    if name not in names():
+        return None
+    return next((version for version in versions(name) if CHAMPION in version.aliases), None)
+
+
+def incumbent(name: str, candidate: str) -> Version | None:
+    """The version that a candidate must beat: the champion, or what the champion replaced if it is the candidate.
+
+    The same question thus has the same answer before and after the candidate's own promotion.
+
+    Args:
+        name: The registered model.
+        candidate: Digest of the candidate's checkpoint.
+    """
+    now = champion(name)
+    if now is None or now.checkpoint != candidate:
+        return now
+    return _numbered(name, int(now.tags[REPLACED])) if now.tags.get(REPLACED) else None
+
+
+def was_rolled_back(name: str, candidate: str) -> bool:
+    """Whether somebody has taken this checkpoint back from serving."""
+    if name not in names():
+        return False
+    return any(version.checkpoint == candidate and ROLLED_BACK in version.tags for version in versions(name))
+
+
+def promote(
+    name: str,
+    checkpoint_uri: str,
+    verdict_uri: str,
+    *,
+    run_id: str,
+) -> ModelVersion:
+    """Register a checkpoint with its verdict and move `champion` to it; doing it again changes nothing.
+
+    Args:
+        name: The registered model.
+        checkpoint_uri: A sealed Checkpoint.
+        verdict_uri: The sealed Verdict that allows it.
+        run_id: The MLflow run that keeps the files.
+
+    Raises:
+        MismatchError: The verdict did not pass, or judged another checkpoint or model.
+    """
+    checkpoint = storage.read(checkpoint_uri, Checkpoint)
+    verdict = storage.read(verdict_uri, Verdict)
+    _check_allowed(name, checkpoint, verdict)
+    if name not in names():
+        client().create_registered_model(name)
+    version = _find(name, checkpoint.digest) or _register(name, checkpoint, verdict, run_id)
+    if CHAMPION not in version.aliases:
+        _move(name, version)
+    return ModelVersion(
+        name=name,
+        version=version.number,
+        alias=CHAMPION,
+        checkpoint=checkpoint.digest,
+        verdict=verdict.digest,
+    )
+
+
+def _check_allowed(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict]) -> None:
+    facts = verdict.facts
+    if not facts.passed:
+        failed = ", ".join(rule.name for rule in facts.rules if not rule.passed)
+        raise MismatchError(f"The verdict on {facts.candidate[:12]} did not pass ({failed}). Nothing was promoted.")
+    if facts.candidate != checkpoint.digest or facts.model != name:
+        raise MismatchError(
+            f"The verdict is about {facts.model} {facts.candidate[:12]}, not {name} {checkpoint.digest[:12]}. "
+            "Run the gate on this checkpoint."
+        )
+
+
+def _find(name: str, checkpoint: str) -> Version | None:
+    return next((version for version in versions(name) if version.checkpoint == checkpoint), None)
+
+
+def _register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], run_id: str) -> Version:
+    """Copy the files to the run, then create the version with everything it is known by at once."""
+    client().log_artifacts(run_id, str(checkpoint.path), FOLDER)
+    source = f"{client().get_run(run_id).info.artifact_uri}/{FOLDER}"
+    tags = {
+        CHECKPOINT: checkpoint.digest,
+        VERDICT: verdict.digest,
+        EVIDENCE: json.dumps(encode(verdict.facts)),
+    }
+    made = client().create_model_version(name, source, run_id, tags=tags)
+    return _numbered(name, int(made.version))
+
+
+def _move(name: str, version: Version) -> None:
+    """Make `version` the champion; the alias itself moves last but one, so that it is never early."""
+    replaced = champion(name)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    number = str(version.number)
+    client().set_model_version_tag(name, number, REPLACED, str(replaced.number) if replaced else "")
+    client().set_model_version_tag(name, number, PROMOTED_AT, stamp)
+    client().set_registered_model_alias(name, CHAMPION, number)
+    if replaced is not None:
+        client().set_registered_model_alias(name, PREVIOUS, str(replaced.number))
+
+
+def rollback(name: str, reason: str = "") -> tuple[Version, Version | None]:
+    """Take the champion back: `champion` returns to the version it replaced.
+
+    Returns:
+        The version taken back, and the one served now (None: there was none before it).
+
+    Raises:
+        ConfigError: The model is unknown or has no champion.
+    """
+    taken = resolve(f"{name}@{CHAMPION}")
+    replaced = taken.tags.get(REPLACED)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    client().set_model_version_tag(name, str(taken.number), ROLLED_BACK, f"{stamp} {reason}".strip())
+    if not replaced:
+        client().delete_registered_model_alias(name, CHAMPION)
+        return taken, None
+    client().set_registered_model_alias(name, CHAMPION, replaced)
+    restored = _numbered(name, int(replaced))
+    before = restored.tags.get(REPLACED)
+    if before:
+        client().set_registered_model_alias(name, PREVIOUS, before)
+    else:
+        client().delete_registered_model_alias(name, PREVIOUS)
+    return taken, restored
+
+
+def fetch(version: Version) -> Path:
+    """Bring a version's checkpoint to this machine and verify every file of it.
+
+    Raises:
+        IntegrityError: The files are not the ones that were registered.
+    """
+    import mlflow
+
+    source = client().get_model_version_download_uri(version.name, str(version.number))
+    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
+    stored = storage.read(path, Checkpoint)
+    if stored.digest != version.checkpoint:
+        raise IntegrityError(
+            f"{version.uri} holds checkpoint {stored.digest[:12]}, and {version.checkpoint[:12]} was registered. "
+            "Promote it again."
+        )
+    return path
