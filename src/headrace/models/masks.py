@@ -1,0 +1,109 @@
+"""Who may see whom: attention masks as plain data, built alike by training, evaluation and serving.
+
+One rule covers them all. The query at position i may see the key at position j if and only if both lie
+in the same segment, and j <= i or j belongs to the prompt. A segment is a document of a packed row;
+padding is segment 0, which sees padding alone and so never yields the NaN of a query that sees nothing.
+
+Letters: B rows, T positions, P positions up to the longest prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from headrace.errors import MismatchError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mask:
+    """What attention may see, in terms of a batch rather than of a matrix."""
+
+    prefix_BT: Tensor | None = None
+    """True where a token belongs to a prompt and is seen from everywhere in its segment, bool. Positions it
+    does not reach are no prompt; None is no prompt anywhere."""
+
+    segments_BT: Tensor | None = None
+    """Number of the document each token belongs to, any integer type, 0 for padding; None is one per row."""
+
+    def dense(self, tokens: int) -> Tensor | None:
+        """Write the rule out for rows of `tokens` positions.
+
+        Returns:
+            Bool B1TT, True where the query (third axis) may see the key (fourth), with a first axis of 1 where
+            all rows agree; or None where the rule is plainly causal, for which attention needs no matrix.
+
+        Raises:
+            MismatchError: The mask was built for rows of another length.
+        """
+        self._fit(tokens)
+        prefix_BT, segments_BT = self._telling()
+        if prefix_BT is None and segments_BT is None:
+            return None
+        device = (segments_BT if prefix_BT is None else prefix_BT).device  # type: ignore[union-attr]
+        seen_BTT = torch.ones(1, tokens, tokens, dtype=torch.bool, device=device).tril()
+        if prefix_BT is not None:
+            beyond = tokens - prefix_BT.shape[1]
+            seen_BTT = seen_BTT | torch.nn.functional.pad(prefix_BT, (0, beyond))[:, None, :]
+        if segments_BT is not None:
+            seen_BTT = seen_BTT & (segments_BT[:, :, None] == segments_BT[:, None, :])
+        return seen_BTT[:, None]
+
+    def to(self, device: torch.device | str) -> "Mask":
+        """The same mask on another device."""
+        return Mask(*(None if t is None else t.to(device) for t in (self.prefix_BT, self.segments_BT)))
+
+    def _fit(self, tokens: int) -> None:
+        """Refuse rows of another length; a prompt may end early, segments cover every position."""
+        if self.segments_BT is not None and self.segments_BT.shape[1] != tokens:
+            raise MismatchError(
+                f"The mask has segments for {self.segments_BT.shape[1]} positions and the batch has {tokens}. "
+                "Build both from the same rows."
+            )
+        if self.prefix_BT is not None and self.prefix_BT.shape[1] > tokens:
+            raise MismatchError(
+                f"The mask has a prompt of {self.prefix_BT.shape[1]} positions and the batch has {tokens}. "
+                "Build both from the same rows."
+            )
+
+    def _telling(self) -> tuple[Tensor | None, Tensor | None]:
+        """Leave out a part that says nothing: no prompt anywhere, or one segment throughout each row."""
+        prefix_BT, segments_BT = self.prefix_BT, self.segments_BT
+        # Looking at values would make an accelerator wait for the host, and XLA compile a second graph.
+        if prefix_BT is not None and prefix_BT.device.type == "cpu" and not prefix_BT.any():
+            prefix_BT = None
+        if segments_BT is not None and segments_BT.device.type == "cpu" and (segments_BT == segments_BT[:, :1]).all():
+            segments_BT = None
+        return prefix_BT, segments_BT
+
+
+def causal() -> Mask:
+    """Each token sees itself and what came before it."""
+    return Mask()
+
+
+def prefix_lm(prefix_lengths_B: Sequence[int] | Tensor) -> Mask:
+    """The first `prefix_lengths_B[b]` tokens of row b are a prompt, seen whole by all; the rest is causal."""
+    lengths_B = torch.as_tensor(prefix_lengths_B, dtype=torch.int64)
+    positions_P = torch.arange(int(lengths_B.max()), device=lengths_B.device)
+    return Mask(prefix_BT=positions_P < lengths_B[:, None])
+
+
+def packed_causal(segments_BT: Tensor) -> Mask:
+    """Documents packed into rows, causal each and blind to one another."""
+    return Mask(segments_BT=segments_BT)
+
+
+def packed_prefix_lm(segments_BT: Tensor, prefix_BT: Tensor) -> Mask:
+    """Documents packed into rows, blind to one another; within each, `prefix_BT` marks the prompt.
+
+    Raises:
+        MismatchError: The two tensors have different shapes.
+    """
+    if segments_BT.shape != prefix_BT.shape:
+        raise MismatchError(
+            f"segments_BT has shape {tuple(segments_BT.shape)} and prefix_BT {tuple(prefix_BT.shape)}. "
+            "Give both one value per token."
+        )
+    return Mask(prefix_BT=prefix_BT.bool(), segments_BT=segments_BT)
