@@ -1,0 +1,79 @@
+"""One batch as the model and the loss see it: tokens, labels, segments and the prompt.
+
+Shape letters: B rows, T positions of a row (the context).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+UNSCORED = -100
+"""Label of a position the loss leaves out; also the default `ignore_index` of `cross_entropy`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBatch:
+    """A `Batch` as torch tensors."""
+
+    tokens_BT: "torch.Tensor"
+    labels_BT: "torch.Tensor"
+    segments_BT: "torch.Tensor"
+    prefix_BT: "torch.Tensor"
+
+    def rows(self, start: int, stop: int) -> "TensorBatch":
+        """Rows `start` to `stop`, as views."""
+        cut = slice(start, stop)
+        return TensorBatch(self.tokens_BT[cut], self.labels_BT[cut], self.segments_BT[cut], self.prefix_BT[cut])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of packed documents; labels are shifted already."""
+
+    tokens_BT: npt.NDArray[np.int64]
+    """What the model reads; 0 on padding, where `segments_BT` is 0."""
+    labels_BT: npt.NDArray[np.int64]
+    """The token each position is to predict, or `UNSCORED`."""
+    segments_BT: npt.NDArray[np.int32]
+    """Which document of its row a position belongs to, from 1; 0 is padding."""
+    prefix_BT: npt.NDArray[np.bool_]
+    """True on a prompt, which a prefix mask shows to its whole document."""
+
+    def rows(self, start: int, stop: int) -> "Batch":
+        """Rows `start` to `stop`, as views."""
+        cut = slice(start, stop)
+        return Batch(self.tokens_BT[cut], self.labels_BT[cut], self.segments_BT[cut], self.prefix_BT[cut])
+
+    def scored(self) -> int:
+        """Labels the loss counts."""
+        return int(np.count_nonzero(self.labels_BT != UNSCORED))
+
+    def filled(self) -> int:
+        """Positions that are not padding."""
+        return int(np.count_nonzero(self.segments_BT))
+
+    def torch(self) -> TensorBatch:
+        """The same batch as tensors that share its memory."""
+        from torch import from_numpy
+
+        return TensorBatch(
+            from_numpy(self.tokens_BT),
+            from_numpy(self.labels_BT),
+            from_numpy(self.segments_BT),
+            from_numpy(self.prefix_BT),
+        )
+
+
+def concatenate(batches: "list[Batch]") -> Batch:
+    """Rows of all batches, in order."""
+    return Batch(
+        np.concatenate([batch.tokens_BT for batch in batches]),
+        np.concatenate([batch.labels_BT for batch in batches]),
+        np.concatenate([batch.segments_BT for batch in batches]),
+        np.concatenate([batch.prefix_BT for batch in batches]),
+    )
