@@ -31,10 +31,12 @@ class Corpus:
 
     kind: ClassVar[str] = "corpus"
 
-    documents: int
-    """Documents over all files."""
+    documents: int | None
+    """Documents over all files; None where files are referenced and were not read."""
     sources: dict[str, int]
-    """Documents per source, summing to `documents`."""
+    """Documents per source, summing to `documents`; files per split where they are referenced."""
+    references: dict[str, str] = field(default_factory=dict)
+    """Files that lie elsewhere, by URI, with what tells their present state from another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

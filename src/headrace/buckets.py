@@ -70,6 +70,16 @@ def open_object(uri: str) -> BinaryIO:
         return reader
 
 
+def generation(uri: str) -> str:
+    """The generation of an object, which changes whenever its bytes do."""
+    bucket, key = _split(uri)
+    with _told_plainly(uri):
+        blob = _client().bucket(bucket).get_blob(key)
+        if blob is None:
+            raise UnavailableError(f"{uri} does not exist. Check the name.")
+        return f"generation:{blob.generation}"
+
+
 def list_objects(uri: str) -> list[str]:
     """URIs of all objects under a prefix, sorted."""
     bucket, key = _split(uri)

@@ -6,13 +6,14 @@ the alias is the last thing written.
 """
 
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace import storage
-from headrace.artifacts import Checkpoint, ModelVersion, Verdict
+from headrace.artifacts import Checkpoint, Manifest, ModelVersion, Verdict
 from headrace.config import encode, nearest
 from headrace.errors import ConfigError, IntegrityError, MismatchError
 from headrace.storage import Stored
@@ -254,3 +255,58 @@ def fetch(version: Version) -> Path:
             "Promote it again."
         )
     return path
+
+
+def confirm_verdict(verdict: Verdict) -> None:
+    """Check that nobody has rolled back what a passing verdict allows.
+
+    Raises:
+        IntegrityError: Its candidate was taken back from serving since.
+    """
+    if verdict.passed and was_rolled_back(verdict.model, verdict.candidate):
+        raise IntegrityError(f"{verdict.model} {verdict.candidate[:12]} was rolled back since its verdict.")
+
+
+def confirm_version(facts: ModelVersion) -> None:
+    """Check that a promoted version still exists and still has its alias.
+
+    Raises:
+        IntegrityError: The alias points elsewhere, or the version is gone.
+    """
+    now = champion(facts.name)
+    if now is None or now.number != facts.version or now.checkpoint != facts.checkpoint:
+        raise IntegrityError(f"{facts.name}@{facts.alias} is no longer version {facts.version}.")
+
+
+def confirm_incumbent(name: str, candidate: str, measured: str) -> None:
+    """Check that the version to beat is still the one that was measured.
+
+    Args:
+        name: The registered model.
+        candidate: Digest of the candidate.
+        measured: Digest of the checkpoint measured as incumbent; empty where there was none.
+
+    Raises:
+        IntegrityError: There is another incumbent by now.
+    """
+    now = incumbent(name, candidate)
+    if (now.checkpoint if now else "") != measured:
+        raise IntegrityError(f"The version of {name} to beat is another one by now.")
+
+
+def copy_checkpoint(reference: str, output_uri: str | Path) -> Manifest:
+    """Copy a registered version or a stored checkpoint, verified, digest and all.
+
+    Args:
+        reference: `NAME@alias`, `NAME/NUMBER`, a directory or `gs://bucket/prefix`.
+        output_uri: Where the copy goes.
+
+    Raises:
+        ConfigError: The reference names no version.
+        IntegrityError: The files are not the ones recorded.
+    """
+    stands = storage.exists(reference)
+    stored = storage.read(reference if stands else fetch(resolve(reference)), Checkpoint)
+    with storage.writing(output_uri) as tree:
+        shutil.copytree(stored.path, tree.path, dirs_exist_ok=True)
+        return tree.commit(stored.facts, stored.manifest.parents)

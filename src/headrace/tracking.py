@@ -51,6 +51,11 @@ def home() -> Path:
     return Path(os.environ.get("HEADRACE_HOME", ".headrace")).absolute()
 
 
+def workspace() -> Path:
+    """Where a killed task finds its work again: `HEADRACE_WORK`, a volume on a cluster, or under `home()`."""
+    return Path(os.environ.get("HEADRACE_WORK", home() / "work")).absolute()
+
+
 def tracking_uri() -> str:
     """The MLflow server of the environment, or a SQLite file under `home()`."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"

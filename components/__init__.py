@@ -1,0 +1,1 @@
+"""Pipeline steps as KFP components: decode the contract, call one function, record what happened."""

@@ -1,0 +1,26 @@
+"""The pieces of a split, gathered under one manifest."""
+
+from typing import List  # noqa: UP035  kfp reads typing.List in an artifact list's annotation
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def combine(pieces: dsl.Input[List[dsl.Dataset]], split: str, tokens: dsl.Output[dsl.Dataset]) -> None:  # noqa: UP006
+    """Join the shards of one split.
+
+    Args:
+        pieces: Shards of all splits, as `tokenize` made them.
+        split: Which to join, such as `text` or `instructions`.
+        tokens: One directory with one manifest.
+    """
+    from headrace.data.shards import combine_shards
+    from headrace.tracking import task
+
+    with task({"split": split}) as run:
+        chosen = [piece.path for piece in pieces if piece.metadata["split"] == split]
+        manifest = combine_shards(chosen, tokens.path)
+        tokens.metadata["split"] = split
+        run.made(tokens, manifest, f"{manifest.facts.tokens:,} tokens")

@@ -1,0 +1,1 @@
+"""Checkpoints to reports and verdicts."""

@@ -1,0 +1,33 @@
+"""The measurement of one checkpoint."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def evaluate(
+    checkpoint: dsl.Input[dsl.Model],
+    corpus: dsl.Input[dsl.Dataset],
+    config: dict,
+    report: dsl.Output[dsl.Metrics],
+) -> None:
+    """Score a checkpoint on the harness's tasks and on held-out text.
+
+    Args:
+        checkpoint: What to measure, under the mask it was trained with.
+        corpus: Where the held-out splits lie.
+        config: An encoded `EvalConfig`.
+        report: Metrics with standard errors, and the score of each example.
+    """
+    from headrace.config import decode
+    from headrace.data.corpus import splits
+    from headrace.evaluation import report as reports
+    from headrace.evaluation.config import EvalConfig
+    from headrace.tracking import task
+
+    with task(config, {"checkpoint": checkpoint, "corpus": corpus}) as run:
+        settings = decode(EvalConfig, config)
+        manifest = reports.evaluate(checkpoint.path, report.path, settings, data=splits(corpus.path), tracker=run)
+        run.made(report, manifest, reports.headline(manifest.facts, settings))
+        report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})

@@ -1,0 +1,1 @@
+"""Chains of components, one file each; copy one and edit it."""

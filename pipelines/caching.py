@@ -1,0 +1,76 @@
+"""KFP's local cache, made to keep its word.
+
+The cache as it comes answers by name: an artifact that was altered, a registry that moved on, are served
+as hits. Here an entry is a hit only where every artifact of it still has the bytes its manifest seals and
+still says something true, and a task's key follows the digests of its inputs rather than their paths.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl
+from kfp.local.cache import LocalCache
+
+from headrace import registry, storage
+from headrace.artifacts import Corpus, EvalReport, ModelVersion, Verdict
+from headrace.data import corpus
+from headrace.errors import HeadraceError, IntegrityError
+
+
+class VerifiedCache(LocalCache):
+    """A `LocalCache` whose entries are re-hashed, and checked against the world, before they answer."""
+
+    on_hit: Callable[[dict[str, Any]], None] = staticmethod(lambda outputs: None)
+    """Told the outputs that answered."""
+    on_drop: Callable[[str], None] = staticmethod(lambda reason: None)
+    """Told why an entry did not."""
+
+    def compute_key(self, component_name: str, image: str, full_command: list[str], arguments: Any, **rest: Any) -> str:
+        """Key a task by the content of its inputs: two equal artifacts at two paths are one input."""
+        return super().compute_key(component_name, image, full_command, by_content(arguments), **rest)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Outputs under `key`, if there are any and all of them hold."""
+        outputs = super().get(key)
+        if outputs is None:
+            return None
+        try:
+            for output in outputs.values():
+                if isinstance(output, dsl.Artifact):
+                    confirm(output)
+        except HeadraceError as error:
+            self.on_drop(str(error))
+            return None
+        self.on_hit(outputs)
+        return outputs
+
+
+def by_content(value: Any) -> Any:
+    """Replace every artifact within a task's arguments by its type and digest."""
+    if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
+        return {"artifact": type(value).schema_title, "digest": value.metadata["digest"]}
+    if isinstance(value, dict):
+        return {key: by_content(item) for key, item in value.items()}
+    return [by_content(item) for item in value] if isinstance(value, list) else value
+
+
+def confirm(artifact: dsl.Artifact) -> None:
+    """Check that an artifact is intact and that what it states about the world still holds.
+
+    Raises:
+        HeadraceError: It is altered, or the corpus, champion or alias it speaks of is another by now.
+    """
+    manifest = storage.verify(artifact.uri)
+    if manifest.digest != artifact.metadata.get("digest"):
+        raise IntegrityError(f"{artifact.uri} was replaced by another artifact.")
+    match manifest.facts:
+        case Corpus():
+            corpus.confirm(manifest.facts)
+        case Verdict():
+            registry.confirm_verdict(manifest.facts)
+        case ModelVersion():
+            registry.confirm_version(manifest.facts)
+        case EvalReport() if "incumbent_of" in artifact.metadata:
+            registry.confirm_incumbent(
+                artifact.metadata["model"], artifact.metadata["incumbent_of"], manifest.facts.checkpoint
+            )

@@ -1,0 +1,39 @@
+"""Where a step runs; never what it computes.
+
+The embedded runner ignores all of it. On a cluster each task learns the pipeline run it belongs to from
+its pod's label and its services from the ConfigMap `headrace`, and training steps ask for an accelerator.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from kfp import dsl, kubernetes
+from kfp.dsl import PipelineTask
+from kfp.dsl.pipeline_context import Pipeline
+
+from components.registry.close import close
+
+ACCELERATOR = os.environ.get("HEADRACE_ACCELERATOR", "")
+"""Resource that a training step asks for, such as `nvidia.com/gpu` or `google.com/tpu`; empty for none."""
+SERVICES = ("MLFLOW_TRACKING_URI", "HEADRACE_WORK")
+
+
+@contextlib.contextmanager
+def tracked() -> Iterator[None]:
+    """Tell every task within which run it belongs to, and close the MLflow runs however it ends."""
+    with dsl.ExitHandler(close(), name="tracked"):
+        yield
+    for task in Pipeline.get_default_pipeline().tasks.values():
+        kubernetes.use_field_path_as_env(
+            task, env_name="HEADRACE_PIPELINE_RUN", field_path="metadata.labels['pipeline/runid']"
+        )
+        kubernetes.use_config_map_as_env(task, "headrace", {name: name for name in SERVICES}, optional=True)
+
+
+def on_accelerator(task: PipelineTask) -> PipelineTask:
+    """Give a training task its accelerator, and let it continue where a lost pod stopped."""
+    task.set_retry(num_retries=2)
+    if ACCELERATOR:
+        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(1)
+    return task

@@ -1,0 +1,32 @@
+"""What a recipe is: every value that decides what a chain computes, and nothing about where."""
+
+from dataclasses import dataclass, field
+
+from headrace.data.corpus import CorpusConfig
+from headrace.data.shards import ShardConfig
+from headrace.data.tokenizer import TokenizerConfig
+from headrace.evaluation.config import EvalConfig
+from headrace.evaluation.gate import GateConfig
+from headrace.serving.endpoint import DeployConfig
+from headrace.training.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """The sections of a chain; a pipeline takes those that its parameters name."""
+
+    model: str
+    """Registered name that versions are promoted under."""
+    corpus: CorpusConfig
+    tokenizer: TokenizerConfig
+    shards: ShardConfig = field(default_factory=ShardConfig)
+    pretraining: TrainConfig
+    ul2: TrainConfig
+    instruct: TrainConfig
+    evaluation: EvalConfig
+    policy: GateConfig
+    serving: DeployConfig
+    base: str = ""
+    """For chains that begin with an existing model: `NAME@alias`, `NAME/N` or a checkpoint directory."""
+    candidate: str = ""
+    """For `release`: the checkpoint that wants to be promoted, in the same forms."""

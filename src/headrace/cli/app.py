@@ -1,0 +1,89 @@
+"""The command tree, and what becomes of an error: one line, an exit code, a traceback only on request."""
+
+import os
+import signal
+import traceback
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+
+from headrace import __version__
+from headrace.cli.compile import compile_pipelines
+from headrace.cli.convert import convert
+from headrace.cli.models import models
+from headrace.cli.run import run
+from headrace.cli.serve import serve
+from headrace.cli.ui import dashboard, ui
+from headrace.errors import HeadraceError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="headrace",
+    help="Text to a promoted, served model: run pipelines, promote by evidence, serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command()(run)
+app.command("compile")(compile_pipelines)
+app.add_typer(models, name="models")
+app.command()(serve)
+app.add_typer(convert, name="convert")
+app.command()(ui)
+app.command()(dashboard)
+
+
+@app.callback()
+def options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+) -> None:
+    """Take the options that stand before the command."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+def run_app(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: Without the program's name. `--debug` may stand anywhere.
+
+    Returns:
+        The exit code.
+    """
+    debug = "--debug" in arguments or bool(os.environ.get("HEADRACE_DEBUG"))
+    kept = [argument for argument in arguments if argument != "--debug"]
+    # A terminated run ends as an interrupted one does: its processes are stopped and its MLflow runs closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _code(app(kept, standalone_mode=False))
+    except HeadraceError as error:
+        return _refuse(str(error), error.exit_code, debug)
+    except click.ClickException as error:
+        return _refuse(error.format_message(), error.exit_code, debug)
+    except (KeyboardInterrupt, click.Abort):
+        return _refuse("Interrupted. Run the same command again to continue.", INTERRUPTED, debug)
+    except Exception as error:
+        return _refuse(f"{type(error).__name__}: {error}. This is a bug; --debug shows where.", 1, debug)
+
+
+def _code(result: Any) -> int:
+    return result if isinstance(result, int) else 0
+
+
+def _refuse(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    line = " ".join(message.splitlines()) or "failed without a reason"
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/red] {_escaped(line)}")
+    return code
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")

@@ -1,0 +1,47 @@
+"""`headrace ui` and `headrace dashboard`: looking at experiments and releases in a browser."""
+
+import os
+import socket
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from headrace.errors import UnavailableError
+
+Port = Annotated[int, typer.Option(help="Port to listen on.")]
+
+
+def ui(port: Port = 5000, host: str = "127.0.0.1") -> int:
+    """Browse experiments and registered models in MLflow's UI."""
+    from headrace.tracking import tracking_uri
+
+    check_free(host, port)
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
+    return subprocess.call([*command, "--host", host, "--port", str(port)])
+
+
+def dashboard(port: Port = 8501, host: str = "127.0.0.1") -> int:
+    """Look at runs, their stages and versions with their evidence in the release console."""
+    from headrace.tracking import tracking_uri
+
+    check_free(host, port)
+    options = [f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
+    command = [sys.executable, "-m", "streamlit", "run", "dashboards/console/app.py", *options]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri()}
+    return subprocess.call([*command, "--browser.gatherUsageStats=false"], env=environment)
+
+
+def check_free(host: str, port: int) -> None:
+    """Refuse a port that somebody listens on, before anything slow is started.
+
+    Raises:
+        UnavailableError: The port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise UnavailableError(f"Port {port} on {host} is taken. Give a free one with --port.") from error
