@@ -1,0 +1,120 @@
+import logging
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from headrace import checkpoints, storage
+from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, Checkpoint
+from headrace.checkpoints import Contents
+
+
+def contents(step: int, tokenizer: Path) -> Contents:
+    """A checkpoint whose every value tells its step."""
+    facts = Checkpoint(
+        step=step, tokens_seen=step, labels_seen=step, model={}, tokenizer="t", mask="causal", config={}, loss=1.0
+    )
+    return Contents(
+        facts=facts,
+        parents={"tokenizer": "t"},
+        model={"w": torch.full((2, 3), float(step)), "b": torch.tensor(0.5)},
+        optimizer={"w/exp_avg": torch.full((2, 3), step / 7)},
+        state={"step": step, "data": {"prose": [step, 2]}},
+        tokenizer=tokenizer,
+    )
+
+
+@pytest.fixture
+def tokenizer(tmp_path: Path) -> Path:
+    path = tmp_path / "given.json"
+    path.write_text("{}")
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return checkpoints.workspace_of(tmp_path / "work", {"seed": 1})
+
+
+def test_what_is_saved_is_read_back_to_the_last_bit(workspace: Path, tokenizer: Path) -> None:
+    given = contents(3, tokenizer)
+    checkpoints.save(workspace, given)
+    path = checkpoints.find_latest(workspace)
+    assert path is not None
+    for name, tensors in ((MODEL_FILE, given.model), (OPTIMIZER_FILE, given.optimizer)):
+        read = checkpoints.read_tensors(path, name)
+        assert read.keys() == tensors.keys()
+        assert all(torch.equal(read[key], tensors[key]) and read[key].dtype == tensors[key].dtype for key in tensors)
+    assert checkpoints.read_state(path) == given.state
+    assert (path / TOKENIZER_FILE).read_text() == "{}"
+    assert storage.read(path, Checkpoint).facts == given.facts
+
+
+def test_two_newest_are_kept(workspace: Path, tokenizer: Path) -> None:
+    for step in (100, 200, 300, 1000):
+        checkpoints.save(workspace, contents(step, tokenizer))
+    assert sorted(path.name for path in workspace.iterdir()) == ["step-00000300", "step-00001000"]
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, "manifest.json"])
+@pytest.mark.parametrize("damage", ["flipped", "short", "missing"])
+def test_a_damaged_newest_is_passed_over_with_a_warning(
+    name: str, damage: str, workspace: Path, tokenizer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older = checkpoints.save(workspace, contents(100, tokenizer))
+    file = checkpoints.save(workspace, contents(200, tokenizer)) / name
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    if damage == "missing":
+        file.unlink()
+    else:
+        flipped = whole[:middle] + bytes([whole[middle] ^ 0x80]) + whole[middle + 1 :]
+        file.write_bytes(flipped if damage == "flipped" else whole[:middle])
+    with caplog.at_level(logging.WARNING):
+        assert checkpoints.find_latest(workspace) == older
+    assert "step-00000200 cannot be resumed from" in caplog.text
+
+
+def test_saving_after_a_fall_back_replaces_the_damaged_and_keeps_the_good(workspace: Path, tokenizer: Path) -> None:
+    older = checkpoints.save(workspace, contents(100, tokenizer))
+    (checkpoints.save(workspace, contents(300, tokenizer)) / MODEL_FILE).unlink()
+    assert checkpoints.find_latest(workspace) == older
+    newer = checkpoints.save(workspace, contents(200, tokenizer))
+    assert checkpoints.find_latest(workspace) == newer
+    assert older.exists()
+    assert checkpoints.save(workspace, contents(300, tokenizer)) == checkpoints.find_latest(workspace)
+
+
+def test_an_empty_workspace_has_nothing_to_resume(workspace: Path) -> None:
+    assert checkpoints.find_latest(workspace) is None
+
+
+def test_runs_with_other_arguments_never_meet(tmp_path: Path, tokenizer: Path) -> None:
+    one = checkpoints.workspace_of(tmp_path, {"seed": 1, "rows": 2})
+    checkpoints.save(one, contents(5, tokenizer))
+    assert checkpoints.find_latest(checkpoints.workspace_of(tmp_path, {"seed": 2, "rows": 2})) is None
+    same = checkpoints.workspace_of(tmp_path, {"rows": 2, "seed": 1})
+    assert checkpoints.find_latest(same) == one / "step-00000005"
+
+
+def test_what_a_killed_save_left_behind_is_swept_up(tmp_path: Path, tokenizer: Path) -> None:
+    home = checkpoints.workspace_of(tmp_path, 1)
+    kept = checkpoints.save(home, contents(5, tokenizer))
+    (home / "step-00000010.partial-x").mkdir()
+    (home / "step-00000010.partial-x" / MODEL_FILE).write_bytes(b"half")
+    (home / "losses.jsonl.partial-y").write_text("half")
+    assert checkpoints.workspace_of(tmp_path, 1) == home
+    assert list(home.iterdir()) == [kept]
+
+
+def test_equal_contents_have_equal_digests_wherever_they_are_written(tmp_path: Path, tokenizer: Path) -> None:
+    first = checkpoints.write(tmp_path / "a", contents(5, tokenizer))
+    second = checkpoints.write(tmp_path / "b", contents(5, tokenizer))
+    other = checkpoints.write(tmp_path / "c", contents(6, tokenizer))
+    assert first.digest == second.digest != other.digest
+
+
+def test_files_can_be_read_by_another_user(tmp_path: Path, tokenizer: Path) -> None:
+    checkpoints.write(tmp_path / "a", contents(5, tokenizer))
+    assert all(path.stat().st_mode & stat.S_IROTH for path in (tmp_path / "a").iterdir())
