@@ -49,6 +49,12 @@ class Batch:
         cut = slice(start, stop)
         return Batch(self.tokens_BT[cut], self.labels_BT[cut], self.segments_BT[cut], self.prefix_BT[cut])
 
+    def take(self, order_B: npt.NDArray[np.int64]) -> "Batch":
+        """Rows by number, copied."""
+        return Batch(
+            self.tokens_BT[order_B], self.labels_BT[order_B], self.segments_BT[order_B], self.prefix_BT[order_B]
+        )
+
     def scored(self) -> int:
         """Labels the loss counts."""
         return int(np.count_nonzero(self.labels_BT != UNSCORED))
