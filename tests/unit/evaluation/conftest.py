@@ -1,0 +1,47 @@
+"""A random model and a tokenizer trained on a few sentences: small, but everything real."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
+from headrace.models.gptj import GPTJ, GPTJConfig
+
+SENTENCES = [
+    "The river carries water to the wheel, and the wheel turns the millstone.",
+    "A man is sitting on a roof. He starts pulling up roofing on a roof.",
+    "Return the currency of the given country. Input: Switzerland Output: Swiss Franc",
+    "Ian volunteered to eat Dennis's menudo because he enjoyed eating intestine.",
+    "How do I ready a guinea pig cage? Provide a few inches of bedding made of ripped paper.",
+    "Prices in Norway are given in the krone; naïve café owners in Zürich say so: \U0001f600.",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    corpus = folder / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in SENTENCES * 3))
+    train_tokenizer([str(corpus)], folder / "made", TokenizerConfig(vocabulary=380))
+    return folder / "made" / "tokenizer.json"
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_file: Path) -> TextTokenizer:
+    return load_tokenizer(tokenizer_file)
+
+
+@pytest.fixture(scope="session")
+def model() -> GPTJ:
+    """Weights large enough that what a token sees changes what it predicts."""
+    torch.manual_seed(0)
+    config = GPTJConfig(vocab_size=400, n_layer=2, d_model=48, n_head=3, d_ff=96, rotary_dim=8, context_tokens=64)
+    model = GPTJ(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.copy_(1.5 * torch.randn_like(weight) / math.sqrt(weight.shape[-1]))
+    return model
