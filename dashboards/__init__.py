@@ -1,0 +1,1 @@
+"""What is looked at: Grafana dashboards as code, and the release console."""
