@@ -45,13 +45,19 @@ class Denoiser:
         return hidden_N, np.clip(spans_N, 1, np.minimum(hidden_N, lengths_N - hidden_N + 1))
 
     def longest_piece(self, context_tokens: int, sentinels: int) -> int:
-        """Tokens of the longest piece that fits a row once corrupted, without running out of sentinels."""
+        """Tokens of the longest piece to corrupt: its example fits a row, and the sentinels suffice.
+
+        Where the sentinels allow only part of a row, that part is brought down to a half, a third and so
+        on, so that examples of long documents still fill rows.
+        """
         if not self.mean_span_tokens:
             return context_tokens
         lengths = np.arange(1, context_tokens)
         _, spans = self.spans(lengths)
-        fits = (lengths + 2 * spans + 1 <= context_tokens) & (spans <= sentinels)
-        return int(lengths[fits].max())
+        positions = lengths + 2 * spans + 1
+        most = int(positions[(positions <= context_tokens) & (spans <= sentinels)].max())
+        share = context_tokens // -(-context_tokens // most)
+        return int(lengths[(positions <= share) & (spans <= sentinels)].max())
 
 
 UL2R = (

@@ -17,7 +17,7 @@ from typing import Any
 from headrace.config import nearest
 from headrace.data.batch import Batch, concatenate
 from headrace.data.draws import name_word
-from headrace.data.shards import OpenShards
+from headrace.data.shard_files import OpenShards
 from headrace.data.vocabulary import SpecialTokens
 from headrace.data.windows import Objective, Place, Source, Window
 from headrace.errors import ConfigError, MismatchError

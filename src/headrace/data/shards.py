@@ -1,33 +1,23 @@
-"""Encoded documents on disk: written in a stream, read through memory maps.
-
-An artifact holds pairs of files: `00000.tokens`, the ids of its documents end to end, each document
-closed by end-of-text, and `00000.index`, one record a document. `shards.json` lists them with the
-names behind the source numbers. Ids take two bytes where the vocabulary allows it, else four.
-"""
+"""Corpora to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
 
 import itertools
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from headrace import storage
 from headrace.artifacts import Manifest, Tokenizer, TokenShards
 from headrace.config import decode, encode
 from headrace.data.documents import Document, read_documents, sealed_parents
+from headrace.data.shard_files import RECORD, FileLayout, Ids, Layout, OpenShards
 from headrace.data.tokenizer import TextTokenizer, load_tokenizer
 from headrace.errors import ConfigError, DataError, MismatchError
 
-LAYOUT_FILE = "shards.json"
-RECORD = np.dtype([("end", "<u8"), ("prompt_tokens", "<u4"), ("source", "<u4")])
-"""Where a document ends in its file, how many of its tokens are prompt, and its source's number."""
-Ids = npt.NDArray[Any]
+__all__ = ["OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,45 +28,13 @@ class ShardConfig:
     """Documents encoded at a time."""
     characters_per_batch: int = 2**23
     """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
-    tokens_per_file: int = 2**29
+    tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
 
     def __post_init__(self) -> None:
         for name in ("documents_per_batch", "characters_per_batch", "tokens_per_file"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is no amount. Set 1 or more.")
-
-
-@dataclass(kw_only=True, slots=True)
-class FileLayout:
-    """One pair of files."""
-
-    name: str
-    documents: int = 0
-    tokens: int = 0
-    prompted: int = 0
-    """Documents with a prompt."""
-    sources: list[str] = field(default_factory=list)
-    """Names behind the numbers in the index."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """Contents of `shards.json`."""
-
-    vocabulary: int
-    """Ids of the tokenizer; every token is below it."""
-    eos_id: int
-    files: list[FileLayout]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Little-endian integers just wide enough for the vocabulary."""
-        return np.dtype("<u2" if self.vocabulary < 2**16 else "<u4")
-
-    def save(self, folder: Path) -> None:
-        """Write `shards.json`."""
-        (folder / LAYOUT_FILE).write_text(json.dumps(encode(self), indent=1) + "\n")
 
 
 def write_shards(
@@ -126,7 +84,7 @@ def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:
         return _seal(tree, layout, first.fingerprint, tokens_by_source, parents)
 
 
-def open_shards(uri: str | Path, tokenizer: str | None = None, *, verify: bool = True) -> "OpenShards":
+def open_shards(uri: str | Path, tokenizer: str | None = None, *, verify: bool = True) -> OpenShards:
     """Open a `TokenShards` artifact.
 
     Args:
@@ -142,77 +100,6 @@ def open_shards(uri: str | Path, tokenizer: str | None = None, *, verify: bool =
     if tokenizer is not None:
         _check_tokenizer(str(uri), stored.facts.tokenizer, tokenizer)
     return OpenShards(stored)
-
-
-class OpenShards:
-    """Documents by number, in the order they were written; nothing is read before it is asked for."""
-
-    def __init__(self, stored: storage.Stored[TokenShards]) -> None:
-        self.path = stored.path
-        self.digest = stored.digest
-        self.fingerprint = stored.facts.tokenizer
-        self.sources: dict[str, int] = dict(stored.facts.sources)
-        """Tokens per source."""
-        self.tokens = stored.facts.tokens
-        self.layout = decode(Layout, json.loads((self.path / LAYOUT_FILE).read_text()))
-        self.vocabulary = self.layout.vocabulary
-        self.eos_id = self.layout.eos_id
-        names = [self.path / file.name for file in self.layout.files]
-        self._tokens = [_map(name.with_suffix(".tokens"), self.layout.dtype) for name in names]
-        self._index = [_map(name.with_suffix(".index"), RECORD) for name in names]
-        self._first = np.cumsum([0] + [file.documents for file in self.layout.files])
-
-    def __len__(self) -> int:
-        return int(self._first[-1])
-
-    def document(self, number: int) -> Ids:
-        """Tokens of one document, its end-of-text last: a read-only view of the file."""
-        file, row = self._locate(number)
-        end = self._index[file]["end"]
-        return self._tokens[file][int(end[row - 1]) if row else 0 : int(end[row])]
-
-    def prompt_tokens(self, number: int) -> int:
-        """How many tokens of a document are its prompt; 0 for plain text."""
-        file, row = self._locate(number)
-        return int(self._index[file]["prompt_tokens"][row])
-
-    def source(self, number: int) -> str:
-        """Where a document came from."""
-        file, row = self._locate(number)
-        return self.layout.files[file].sources[int(self._index[file]["source"][row])]
-
-    def prompted(self) -> int:
-        """Documents that have a prompt."""
-        return sum(file.prompted for file in self.layout.files)
-
-    def lengths(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Tokens of each document, end-of-text included."""
-        ends = self._field("end", numbers_N)
-        starts = self._field("end", np.maximum(numbers_N - 1, 0))
-        return ends - np.where(np.isin(numbers_N, self._first), 0, starts)
-
-    def prompts(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Prompt tokens of each document."""
-        return self._field("prompt_tokens", numbers_N)
-
-    def _field(self, name: str, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
-        values_N = np.empty(len(numbers_N), np.int64)
-        for file in np.unique(files_N):
-            mine = files_N == file
-            values_N[mine] = self._index[file][name][numbers_N[mine] - self._first[file]]
-        return values_N
-
-    def _locate(self, number: int) -> tuple[int, int]:
-        if not 0 <= number < len(self):
-            raise IndexError(f"document {number} of {len(self)}")
-        file = int(np.searchsorted(self._first, number, side="right")) - 1
-        return file, number - int(self._first[file])
-
-
-def _map(path: Path, dtype: np.dtype[Any]) -> Ids:
-    """A plain array over a memory map: slicing `np.memmap` itself costs ten times as much."""
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r")).view(np.ndarray)
 
 
 def _check_tokenizer(uri: str, found: str, wanted: str) -> None:

@@ -141,6 +141,19 @@ def train_tokenizer(corpus_uris: Sequence[str], output_uri: str | Path, config: 
         return tree.commit(facts, parents)
 
 
+def extract_tokenizer(checkpoint_uri: str | Path, output_uri: str | Path) -> Manifest:
+    """Seal the tokenizer that a checkpoint carries as an artifact of its own.
+
+    Raises:
+        DataError: The checkpoint carries none.
+    """
+    tokenizer = load_tokenizer(checkpoint_uri)
+    with storage.writing(output_uri) as tree:
+        tokenizer.save(tree.path / TOKENIZER_FILE)
+        facts = Tokenizer(vocabulary=tokenizer.vocabulary, fingerprint=tokenizer.fingerprint)
+        return tree.commit(facts, {"checkpoint": storage.read_manifest(checkpoint_uri).digest})
+
+
 def load_tokenizer(uri: str | Path) -> TextTokenizer:
     """Load a `tokenizer.json`, or the one in a directory or artifact (a checkpoint's too).
 

@@ -17,7 +17,7 @@ from headrace.data.batch import Batch
 from headrace.data.denoise import UL2R, Pieces, choose_denoisers, continue_pieces, denoise_pieces
 from headrace.data.draws import Bits, Integers, draw, permutation
 from headrace.data.packing import Examples, pack_examples, pack_stream
-from headrace.data.shards import Ids, OpenShards
+from headrace.data.shard_files import Ids, OpenShards
 from headrace.data.vocabulary import SpecialTokens
 
 Objective = Literal["causal", "ul2", "prefix", "instruction"]
