@@ -84,7 +84,7 @@ class EmbeddedRun:
     def _exchanged(self) -> Iterator[None]:
         """Put our task starter, cache and silence in KFP's place while the run lasts."""
         quiet = contextlib.nullcontext
-        kept = type("RunCache", (VerifiedCache,), {"on_hit": staticmethod(self._hit), "on_drop": self.dropped})
+        kept = type("RunCache", (VerifiedCache,), {"on_hit": self._hit, "on_drop": self._dropped})
         execute = functools.partial(self._observe, task_executor.execute_single_task)
         with contextlib.ExitStack() as stack:
             for place, name, ours in (
@@ -107,6 +107,9 @@ class EmbeddedRun:
         self.board.started(name, self.folder / "logs" / f"{slug(name)}.log")
         try:
             outputs, ended = execute(**task)
+        except Exception as error:  # KFP's loops swallow it, and nobody would hear of it
+            self.board.failed_with(name, error)
+            raise
         finally:
             _stage.reset(token)
         self.board.finished(name, outputs, succeeded=ended == Status.SUCCESS)
@@ -115,8 +118,7 @@ class EmbeddedRun:
     def _hit(self, outputs: dict[str, Any]) -> None:
         self.board.cached(_stage.get(), outputs, self.run_id)
 
-    def dropped(self, _: Any, reason: str) -> None:
-        """Note why a stage that ran before has to run again."""
+    def _dropped(self, reason: str) -> None:
         self.board.note(_stage.get(), reason)
 
     def _start(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:

@@ -22,7 +22,7 @@ SERVICES = ("MLFLOW_TRACKING_URI", "HEADRACE_WORK")
 @contextlib.contextmanager
 def tracked() -> Iterator[None]:
     """Tell every task within which run it belongs to, and close the MLflow runs however it ends."""
-    with dsl.ExitHandler(close(), name="tracked"):
+    with dsl.ExitHandler(close().set_caching_options(False), name="tracked"):
         yield
     for task in Pipeline.get_default_pipeline().tasks.values():
         kubernetes.use_field_path_as_env(

@@ -17,12 +17,14 @@ def deploy(version: dsl.Input[dsl.Model], config: dict, endpoint: dsl.Output[dsl
     from headrace import registry, storage
     from headrace.artifacts import ModelVersion
     from headrace.config import decode
-    from headrace.serving.endpoint import DeployConfig
+    from headrace.serving.config import DeployConfig
     from headrace.serving.endpoint import deploy as deploy_version
     from headrace.tracking import task
 
     with task(config, {"version": version}) as run:
         promoted = storage.read(version.path, ModelVersion).facts
-        checkpoint = registry.fetch(registry.resolve(promoted.uri))
-        manifest = deploy_version(str(checkpoint), endpoint.path, promoted.uri, decode(DeployConfig, config), run)
-        run.made(endpoint, manifest, next(iter(manifest.facts.answers.values()), ""))
+        checkpoint = str(registry.fetch(registry.resolve(promoted.uri)))
+        settings = decode(DeployConfig, config)
+        manifest = deploy_version(checkpoint, endpoint.path, promoted.uri, settings.probes, settings.server, run)
+        answer = next(iter(manifest.facts.answers.values()))
+        run.made(endpoint, manifest, f"answers {answer.strip()!r}")

@@ -85,8 +85,8 @@ class Checkpoint:
     """The mask it was trained under, and must be evaluated and served under."""
     config: dict[str, Any]
     """The encoded `TrainConfig` that made it."""
-    loss: float
-    """Mean training loss over the last steps, nats a label."""
+    loss: float | None
+    """Mean training loss over the last steps, nats a label; None for weights that were trained elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,10 +1,12 @@
 """`headrace convert`: to and from the Hugging Face layout."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
+
+from headrace.artifacts import MaskContract
 
 convert = typer.Typer(help="Convert checkpoints to and from transformers.", no_args_is_help=True)
 
@@ -16,14 +18,14 @@ def export(
 ) -> None:
     """Write a checkpoint as a directory that transformers loads."""
     from headrace import registry, storage
-    from headrace.artifacts import TOKENIZER_FILE
     from headrace.models.convert import save_hf
     from headrace.models.pretrained import load
 
     path = Path(reference) if storage.exists(reference) else registry.fetch(registry.resolve(reference))
     loaded = load(path)
-    save_hf(loaded.model, directory, path / TOKENIZER_FILE)
-    if loaded.checkpoint.facts.mask == "prefix":
+    mask = loaded.checkpoint.facts.mask
+    save_hf(loaded.model, directory, loaded.tokenizer_file, mask=mask)
+    if mask == "prefix":
         Console(stderr=True).print(
             "[yellow]note:[/yellow] this model was trained with a bidirectional prompt, which plain transformers "
             "runs causally; its answers there are worse than here."
@@ -35,10 +37,13 @@ def export(
 def import_hf(
     directory: Annotated[Path, typer.Argument(help="A directory with config.json, safetensors and tokenizer.json.")],
     output: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
-    mask: Annotated[str, typer.Option(help="How it sees its prompt: causal (GPT-J) or prefix (GPT-JT).")] = "causal",
+    mask: Annotated[str, typer.Option(help="causal or prefix; found out from the directory by default.")] = "",
 ) -> None:
     """Read a GPT-J or GPT-JT directory as a checkpoint."""
+    from headrace.errors import ConfigError
     from headrace.models.imported import import_checkpoint
 
-    manifest = import_checkpoint(directory, output, mask)
+    if mask not in ("", "causal", "prefix"):
+        raise ConfigError(f"--mask {mask!r} is no way to see a prompt. Give causal or prefix.")
+    manifest = import_checkpoint(directory, output, cast(MaskContract, mask) if mask else None)
     Console().print(f"{directory} → {output} ({manifest.digest[:12]})")

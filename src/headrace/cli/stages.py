@@ -120,6 +120,13 @@ class Board:
             stage = self._stage(name)
             stage.state, stage.text, stage.run_id = "cached", record.get("text", ""), run_id
 
+    def failed_with(self, name: str, error: Exception) -> None:
+        """A stage failed outside its own process."""
+        with self._lock:
+            stage = self._stage(name)
+            stage.state, stage.seconds = "failed", time.monotonic() - stage.started
+            stage.error = {"message": f"{type(error).__name__}: {error}", "exit_code": 1, "known": False}
+
     def finished(self, name: str, outputs: Mapping[str, Any], *, succeeded: bool) -> None:
         """A stage has ended, one way or the other."""
         with self._lock:

@@ -1,0 +1,80 @@
+"""The last screen of a run: what was measured, what was decided, and the commands to look further."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = {"evaluate base": "base", "evaluate candidate": "candidate", "evaluate-incumbent": "champion before"}
+COMMAND = "headrace"
+
+
+def show(told: Mapping[str, Any], recipe: Any, console: Console) -> None:
+    """Print the results of a finished run; a chain without evaluation or verdict has less to say.
+
+    Args:
+        told: What `results.collect` gathered.
+        recipe: Its recipe.
+        console: Where to print.
+    """
+    console.print()
+    if told["metrics"]:
+        console.print(metrics_table(told["metrics"]))
+    if told["verdict"]:
+        _show_verdict(told["verdict"], console)
+    for key, facts in told["facts"].items():
+        if key.startswith("deploy/"):
+            _show_answers(facts, console)
+    _show_commands(told, recipe, console)
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Every metric with its standard error, one column for each checkpoint measured."""
+    columns = {stage: COLUMNS.get(stage, stage) for stage, values in metrics.items() if values}
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("measured on held-out data")
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for name in dict.fromkeys(name for values in metrics.values() for name in values):
+        cells = [_cell(metrics[stage].get(name)) for stage in columns]
+        table.add_row(name, *cells)
+    return table
+
+
+def _cell(metric: Mapping[str, Any] | None) -> str:
+    if metric is None:
+        return ""
+    return f"{metric['value']:.4g} ± {metric['stderr']:.2g}"
+
+
+def _show_verdict(verdict: Mapping[str, Any], console: Console) -> None:
+    console.print()
+    colour, word = ("green", "passed") if verdict["passed"] else ("red", "did not pass")
+    console.print(f"The gate of {verdict['model']}: the candidate [{colour}]{word}[/{colour}].", highlight=False)
+    for rule in verdict["rules"]:
+        mark = "[green]✓[/green]" if rule["passed"] else "[red]✗[/red]"
+        console.print(f"  {mark} {rule['name']}: {rule['reason']}", highlight=False)
+
+
+def _show_answers(endpoint: Mapping[str, Any], console: Console) -> None:
+    console.print()
+    console.print(
+        f"{endpoint['model']} was ready in {endpoint['ready_seconds']:.1f} s and answers in "
+        f"{endpoint['latency_ms']:.0f} ms:",
+        highlight=False,
+    )
+    for prompt, answer in endpoint["answers"].items():
+        console.print(f"  [dim]{prompt}[/dim] [bold]{answer.strip()}[/bold]", highlight=False)
+
+
+def _show_commands(told: Mapping[str, Any], recipe: Any, console: Console) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("browse this run in MLflow", f"{COMMAND} ui")
+    if told["verdict"] and told["verdict"]["passed"]:
+        table.add_row("see why it was promoted", f"{COMMAND} models show {recipe.model}@champion")
+        table.add_row("serve it", f"{COMMAND} serve {recipe.model}@champion")
+        table.add_row("take it back", f"{COMMAND} models rollback {recipe.model}")
+    console.print()
+    console.print(f"{told['pipeline']} finished in {told['seconds']:.0f} s. From here, with .venv active:", highlight=False)
+    console.print(table)
