@@ -1,0 +1,196 @@
+"""Start an endpoint as a process of its own, ask it, and record what it answered."""
+
+import contextlib
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from headrace import storage
+from headrace.artifacts import Endpoint, Manifest
+from headrace.config import encode
+from headrace.errors import ConfigError, MismatchError, UnavailableError
+from headrace.serving.config import ServingConfig
+from headrace.tracking import Tracker
+
+POLL_SECONDS = 0.05
+ANSWER_SECONDS = 120.0
+ANNOUNCED = re.compile(r" answers at (http://\S+)\n")
+VERSION_URI = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeployConfig:
+    """How to start an endpoint and what to ask it before it counts as deployed."""
+
+    probes: tuple[str, ...]
+    """Prompts; their answers are kept with the endpoint."""
+    serving: ServingConfig = field(default_factory=lambda: ServingConfig(port=0))
+    """Any free port unless one is given."""
+
+    def __post_init__(self) -> None:
+        if not self.probes:
+            raise ConfigError("probes is empty, and an endpoint counts once it has answered. Give at least one prompt.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an endpoint said to one prompt."""
+
+    prompt: str
+    text: str
+    seconds: float
+    """From sending the request to the last byte of the answer."""
+
+
+@contextlib.contextmanager
+def launch(checkpoint_uri: str | Path, name: str, config: ServingConfig, *, version: str = "") -> Iterator[str]:
+    """Serve a checkpoint in a process of its own while the block runs, and yield its URL once it answers.
+
+    The process ends with the block, and also when this process is killed.
+
+    Args:
+        checkpoint_uri: A sealed Checkpoint, local or `gs://`.
+        name: What requests call the model.
+        config: Port 0 takes any free one; `ready_seconds` is the deadline.
+        version: Number of the registered version; empty where it is none.
+
+    Raises:
+        UnavailableError: The process ended or was not ready in time; the message has its last words.
+    """
+    command = [sys.executable, "-m", "headrace.serving.server", "--end-with-stdin"]
+    command += [f"--checkpoint={checkpoint_uri}", f"--name={name}", f"--version={version}"]
+    command += [f"--host={config.host}", f"--port={config.port}", f"--config={json.dumps(encode(config))}"]
+    with tempfile.TemporaryDirectory(prefix="headrace-endpoint-") as folder:
+        out, err = Path(folder, "stdout"), Path(folder, "stderr")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr)
+        try:
+            yield _when_ready(process, name, config.ready_seconds, out, err)
+        finally:
+            _stop(process, config.grace_seconds)
+
+
+def _when_ready(process: "subprocess.Popen[bytes]", name: str, limit_seconds: float, out: Path, err: Path) -> str:
+    """Wait for the line that announces the URL."""
+    deadline = time.monotonic() + limit_seconds
+    while time.monotonic() < deadline:
+        if (status := process.poll()) is not None:
+            raise UnavailableError(f"The server of {name} ended with status {status}: {_last_line(err)}")
+        if found := ANNOUNCED.search(out.read_text()):
+            return found[1]
+        time.sleep(POLL_SECONDS)
+    raise UnavailableError(
+        f"The server of {name} was not ready after ready_seconds={limit_seconds:g}. Raise it; "
+        f"its last words were: {_last_line(err)}"
+    )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else "it said nothing."
+
+
+def _stop(process: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
+    """End the process as Kubernetes would: ask first, insist later."""
+    process.terminate()
+    try:
+        process.wait(grace_seconds + 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """GET, or POST JSON to, a URL and read the JSON it answers."""
+    import httpx
+
+    try:
+        # An endpoint started here is never behind the proxy that the environment may name.
+        with httpx.Client(trust_env=False, timeout=ANSWER_SECONDS) as client:
+            answer = client.get(url) if body is None else client.post(url, json=body)
+            answer.raise_for_status()
+            return answer.json()
+    except httpx.HTTPStatusError as error:
+        raise UnavailableError(f"{url} refused ({error.response.text[:300]}). Change the request.") from error
+    except (httpx.HTTPError, ValueError) as error:
+        raise UnavailableError(f"{url} does not answer ({error!r}). Check that the endpoint runs.") from error
+
+
+def probe(url: str, prompts: Sequence[str], *, max_tokens: int | None = None) -> list[Answer]:
+    """Ask an endpoint one prompt after the other, always taking the likeliest token.
+
+    Args:
+        url: Root of the endpoint, as `launch` yields it.
+        prompts: What to ask.
+        max_tokens: Longest answer in tokens; the endpoint's default where None.
+
+    Raises:
+        UnavailableError: It does not answer, or refuses.
+    """
+    model = _ask(f"{url}/v1/models")["data"][0]["id"]
+    body: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+    answers = []
+    for prompt in prompts:
+        started = time.perf_counter()
+        answer = _ask(f"{url}/v1/completions", body | {"prompt": prompt})
+        answers.append(Answer(prompt, answer["choices"][0]["text"], time.perf_counter() - started))
+    return answers
+
+
+def deploy(
+    checkpoint_uri: str | Path, output_uri: str | Path, model_uri: str, config: DeployConfig, tracker: Tracker
+) -> Manifest:
+    """Start an endpoint of a version, probe it, record what it answered and how fast, and stop it.
+
+    Args:
+        checkpoint_uri: The version's sealed Checkpoint.
+        output_uri: Where the Endpoint artifact goes.
+        model_uri: `models:/NAME/N`.
+        config: How to serve and what to ask.
+        tracker: Receives `ready_seconds` and `latency_ms`.
+
+    Raises:
+        ConfigError: `model_uri` names no version.
+        UnavailableError: The endpoint did not come up or did not answer.
+        MismatchError: It serves another checkpoint.
+    """
+    named = VERSION_URI.fullmatch(model_uri)
+    if named is None:
+        raise ConfigError(f"{model_uri!r} names no version. Write models:/NAME/N.")
+    tracker.progress(f"starting {model_uri}", 0.0)
+    facts = _measure(checkpoint_uri, named["name"], named["version"], config)
+    tracker.metrics({"ready_seconds": facts.ready_seconds, "latency_ms": facts.latency_ms})
+    tracker.progress(f"{model_uri} answered {len(facts.answers)} prompts", 1.0)
+    with storage.writing(output_uri) as tree:
+        return tree.commit(facts, parents={"checkpoint": facts.checkpoint})
+
+
+def _measure(checkpoint_uri: str | Path, name: str, version: str, config: DeployConfig) -> Endpoint:
+    """Launch, ask who it is, and probe."""
+    wanted = storage.read_manifest(checkpoint_uri).digest
+    started = time.monotonic()
+    with launch(checkpoint_uri, name, config.serving, version=version) as url:
+        ready_seconds = time.monotonic() - started
+        served = _ask(f"{url}/v2/models/{quote(name)}")["parameters"]["checkpoint"]
+        if served != wanted:
+            raise MismatchError(f"{url} serves checkpoint {served[:12]}, not {wanted[:12]}. Run the step again.")
+        answers = probe(url, config.probes)
+    return Endpoint(
+        model=f"models:/{name}/{version}",
+        checkpoint=served,
+        url=url,
+        answers={answer.prompt: answer.text for answer in answers},
+        ready_seconds=ready_seconds,
+        latency_ms=1000 * statistics.median(answer.seconds for answer in answers),
+    )
