@@ -28,8 +28,9 @@ def theirs(seed: int = 0, **changes: Any) -> Any:
     shape |= {"rotary_dim": 6, "n_inner": 80, "bos_token_id": 0, "eos_token_id": 0, "attn_implementation": "eager"}
     model = transformers.GPTJForCausalLM(transformers.GPTJConfig(**(shape | changes))).eval()
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn_like(weight) * weight.shape[-1] ** -0.5)
+        for name, weight in model.named_parameters():
+            scale = 0.1 if weight.dim() == 1 else 1.5 * weight.shape[-1] ** -0.5
+            weight.copy_(scale * torch.randn_like(weight) + (1 if ".ln_" in name and "weight" in name else 0))
     return model
 
 
@@ -90,6 +91,8 @@ def test_a_saved_directory_is_loaded_by_transformers_with_equal_logits(tmp_path:
     torch.manual_seed(0)
     model, tokens_BT = GPTJ(SMALL).eval(), random_tokens()
     save_hf(model, tmp_path / "ours")
+    files = ["config.json", "generation_config.json", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == files
     loaded, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report.values())
     with torch.no_grad():

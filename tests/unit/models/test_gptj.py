@@ -24,8 +24,9 @@ def random_model(config: GPTJConfig = SMALL, seed: int = 0) -> GPTJ:
     torch.manual_seed(seed)
     model = GPTJ(config).eval()
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.copy_(torch.randn_like(weight) / math.sqrt(weight.shape[-1]))
+        for name, weight in model.named_parameters():
+            scale = 0.1 if weight.dim() == 1 else 1.5 / math.sqrt(weight.shape[-1])
+            weight.copy_(scale * torch.randn_like(weight) + (1 if name.endswith("norm.weight") else 0))
     return model
 
 
