@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from headrace.artifacts import MaskContract
+from headrace.errors import TrainingError
 from headrace.models.cache import KVCache
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import prefix_lm
@@ -78,6 +79,9 @@ def score_pairs(
 
     Returns:
         Scores in the order of `pairs`.
+
+    Raises:
+        TrainingError: A log-likelihood is not finite.
     """
     places: dict[tuple[int, ...], list[int]] = {}
     for place, pair in enumerate(pairs):
@@ -183,5 +187,7 @@ def _score(model: GPTJ, spans: list[Tensor], continuations: Sequence[Ids]) -> li
         hits.append(logits_NV.argmax(dim=1) == slice_N)
     lengths = [len(ids) for ids in continuations]
     nats_N, hits_N = torch.cat(nats).double().cpu(), torch.cat(hits).cpu()
+    if not nats_N.isfinite().all():
+        raise TrainingError("The model gives log-likelihoods that are not finite. Evaluate an earlier checkpoint.")
     pieces = zip(nats_N.split(lengths), hits_N.split(lengths), strict=True)
     return [Score(float(nats_n.sum()), bool(hits_n.all())) for nats_n, hits_n in pieces]

@@ -3,11 +3,13 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
+from headrace.models.convert import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
 
 SENTENCES = [
@@ -45,3 +47,17 @@ def model() -> GPTJ:
             if weight.dim() == 2:
                 weight.copy_(1.5 * torch.randn_like(weight) / math.sqrt(weight.shape[-1]))
     return model
+
+
+@pytest.fixture(scope="session")
+def theirs(tmp_path_factory: pytest.TempPathFactory, model: GPTJ, tokenizer_file: Path) -> Any:
+    """lm-evaluation-harness's own transformers model on the weights of `model`."""
+    pytest.importorskip("accelerate", reason="lm_eval's transformers model imports it")
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("hf") / "model"
+    save_hf(model, folder, tokenizer_file)
+    fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), eos_token="<|endoftext|>")
+    loaded = AutoModelForCausalLM.from_pretrained(folder)
+    return HFLM(pretrained=loaded, tokenizer=fast, batch_size=4, max_length=model.config.context_tokens, device="cpu")

@@ -1,7 +1,6 @@
 """The harness's view of a model, against the harness's own model class on the same weights."""
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from lm_eval.api.model import LM
 from headrace.data.tokenizer import TextTokenizer
 from headrace.errors import ConfigError, DataError
 from headrace.evaluation.lm import HeadraceLM
-from headrace.models.convert import save_hf
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import prefix_lm
 
@@ -32,20 +30,6 @@ def random_questions(count: int, seed: int = 0) -> list[tuple[str, str]]:
     draw = random.Random(seed)
     contexts = [random_text(draw, draw.choice([0, 1, 3, 8, 60])) + draw.choice(["", " ", "\n "]) for _ in range(count)]
     return [(context.lstrip(), f" {random_text(draw, n)}") for context in contexts for n in (1, 2, 6)]
-
-
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory, model: GPTJ, tokenizer_file: Path) -> Any:
-    """lm-evaluation-harness's own transformers model on the weights of `model`."""
-    pytest.importorskip("accelerate", reason="lm_eval's transformers model imports it")
-    from lm_eval.models.huggingface import HFLM
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("hf") / "model"
-    save_hf(model, folder, tokenizer_file)
-    fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), eos_token="<|endoftext|>")
-    loaded = AutoModelForCausalLM.from_pretrained(folder)
-    return HFLM(pretrained=loaded, tokenizer=fast, batch_size=4, max_length=model.config.context_tokens, device="cpu")
 
 
 def test_causal_loglikelihoods_are_those_of_the_harness_own_model(

@@ -1,5 +1,6 @@
 """Scores of many pairs at once against one pair at a time, in float64 and by hand."""
 
+import copy
 import math
 import random
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from headrace.errors import TrainingError
 from headrace.evaluation import scoring
 from headrace.evaluation.scoring import Pair, Size, batches, cut, score_pairs
 from headrace.models.gptj import GPTJ
@@ -138,3 +140,10 @@ def test_windows_are_those_of_the_harness(length: int) -> None:
     ids = random_ids(random.Random(length), length)
     theirs = [make_disjoint_window(w) for w in get_rolling_token_windows(ids, 7, 10, 1)]
     assert [(list(pair.context), list(pair.continuation)) for pair in cut([7, *ids], 1, 10)] == theirs
+
+
+def test_a_model_that_has_diverged_is_not_scored(model: GPTJ) -> None:
+    broken = copy.deepcopy(model)
+    broken.head.bias.data[0] = float("nan")
+    with pytest.raises(TrainingError, match="not finite"):
+        score_pairs(broken, random_pairs(3))
