@@ -19,6 +19,8 @@ from headrace.errors import DataError
 SUFFIXES = (".txt", ".jsonl", ".jsonl.zst")
 BLOCK_BYTES = 2**18
 WILDCARDS = "*?["
+FED_BYTES = 2**10
+"""Compressed bytes unpacked at a time: few, since a run of repetitions unpacks to thousands of times its size."""
 MAX_WINDOW_BYTES = 2**31
 """Zstandard's `--long=31`; archives of corpora are often packed that way."""
 
@@ -149,7 +151,7 @@ def _unpack(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     frame = None
     try:
-        for block in blocks:
+        for block in (whole[at : at + FED_BYTES] for whole in blocks for at in range(0, len(whole), FED_BYTES)):
             while block:
                 frame = frame or decompressor.decompressobj()
                 yield frame.decompress(block)
