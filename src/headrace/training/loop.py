@@ -1,0 +1,85 @@
+"""Training, from opened inputs to a sealed checkpoint."""
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace import checkpoints
+from headrace.artifacts import Manifest
+from headrace.config import encode
+from headrace.tracking import Tracker
+from headrace.training.callbacks import Bar, Callback, Checkpoints, LossLog, Metrics, Progress
+from headrace.training.config import TrainConfig
+from headrace.training.inputs import Inputs, open_inputs
+from headrace.training.run import Run
+from headrace.training.step import take_step
+
+
+def train(
+    sources: Mapping[str, str],
+    tokenizer_uri: str,
+    output_uri: str,
+    config: TrainConfig,
+    *,
+    init_uri: str | None = None,
+    workspace: Path,
+    tracker: Tracker,
+) -> Manifest:
+    """Train a model and seal it as a `Checkpoint`.
+
+    Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
+    `workspace` and takes the same steps, to the last bit, as if nothing had happened.
+
+    Args:
+        sources: URIs of `TokenShards`, by the names that `config.data.sources` uses.
+        tokenizer_uri: The tokenizer that made them.
+        output_uri: Where the checkpoint appears once it is complete.
+        config: What to train.
+        init_uri: Checkpoint to take the weights from, and nothing else; drawn where None.
+        workspace: Durable directory for resumable checkpoints and `losses.jsonl`, shared by any number of runs.
+        tracker: Told of metrics and progress.
+
+    Raises:
+        ConfigError: Sources that the configuration does not name.
+        MismatchError: Shards, tokenizer, parent and model that do not belong together.
+        IntegrityError: An input that is missing or damaged.
+        TrainingError: Weights, a loss or a gradient that is not finite.
+    """
+    inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
+    home = checkpoints.workspace_of(workspace, identity(inputs, config))
+    run = Run(inputs, config)
+    latest = checkpoints.find_latest(home)
+    if latest is not None:
+        run.restore(latest)
+    with contextlib.ExitStack() as stack:
+        callbacks = callbacks_of(run, home, tracker, stack)
+        for batch in run.batches():
+            result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
+            run.record(result)
+            for callback in callbacks:
+                callback.after_step(result)
+    return checkpoints.write(output_uri, run.contents())
+
+
+def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
+    """What decides every bit of a run: its inputs, and its configuration but for how often it logs and saves."""
+    values = encode(config)
+    decisive = {key: values[key] for key in values if key not in ("checkpoint_every_steps", "log_every_steps")}
+    return {"config": decisive, "inputs": inputs.digests}
+
+
+def callbacks_of(run: Run, home: Path, tracker: Tracker, stack: contextlib.ExitStack) -> list[Callback]:
+    """What is told of each step, in this order; `stack` closes them."""
+    config = run.config
+    callbacks = [
+        LossLog(home, run.step),
+        Metrics(tracker, config.log_every_steps),
+        Progress(tracker.progress, config.steps),
+        Checkpoints(lambda: checkpoints.save(home, run.contents()), config.checkpoint_every_steps),
+    ]
+    if sys.stderr.isatty():
+        callbacks.append(Bar(config.steps))
+    for callback in callbacks:
+        stack.callback(callback.close)
+    return callbacks

@@ -1,0 +1,119 @@
+"""A run in progress: weights, optimizer, data position and counts, and their way into a checkpoint and back."""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headrace import checkpoints
+from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Checkpoint
+from headrace.checkpoints import Contents
+from headrace.config import encode
+from headrace.data.batch import Batch
+from headrace.data.loader import BatchStream
+from headrace.data.tokenizer import load_tokenizer
+from headrace.data.vocabulary import SpecialTokens
+from headrace.models.gptj import GPTJ
+from headrace.models.pretrained import load_weights
+from headrace.training import optimizer as optimizers
+from headrace.training.config import TrainConfig
+from headrace.training.inputs import Inputs
+from headrace.training.step import StepResult
+
+BATCHES_AHEAD = 2
+"""Batches made while a step computes."""
+
+LOSS_STEPS = 50
+"""Steps whose mean loss a checkpoint reports."""
+
+
+class Run:
+    """Everything that changes from step to step.
+
+    A new run has drawn weights, or its parent's, and stands before the first batch.
+    """
+
+    def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
+        self.inputs, self.config = inputs, config
+        self.step = self.tokens_seen = self.labels_seen = 0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=LOSS_STEPS)
+        special = SpecialTokens(inputs.tokenizer.facts.vocabulary, config.model.vocab_size)
+        eos_id = load_tokenizer(inputs.tokenizer.path).eos_id
+        self._stream = BatchStream(inputs.shards, config.data, special, eos_id)
+        self._position: dict[str, Any] = self._stream.state()
+        torch.manual_seed(config.seed)
+        self.model = GPTJ(config.model)
+        if inputs.parent is not None:
+            load_weights(self.model, inputs.parent.path / MODEL_FILE)
+        self.optimizer = optimizers.build(self.model, config.optimizer)
+
+    def batches(self) -> Iterator[Batch]:
+        """The batches of the steps that remain, made in the background while the step before computes."""
+        remaining = self.config.steps - self.step
+        with ThreadPoolExecutor(1, "batches") as background:
+            made = deque(background.submit(self._draw) for _ in range(min(BATCHES_AHEAD, remaining)))
+            for left in range(remaining, 0, -1):
+                batch, position = made.popleft().result()
+                if left > BATCHES_AHEAD:
+                    made.append(background.submit(self._draw))
+                self._position = position
+                yield batch
+
+    def _draw(self) -> tuple[Batch, dict[str, Any]]:
+        """The next batch, and where the stream stands once it is used."""
+        return self._stream.next(), self._stream.state()
+
+    def record(self, result: StepResult) -> None:
+        """Count a finished step."""
+        self.step = result.step
+        self.tokens_seen += result.tokens
+        self.labels_seen += result.labels
+        self._recent.append((result.loss * result.labels, result.labels))
+
+    def contents(self) -> Contents:
+        """The run as a checkpoint."""
+        return Contents(
+            facts=self._facts(),
+            parents=self.inputs.digests,
+            model=self.model.state_dict(),
+            optimizer=optimizers.moments(self.model, self.optimizer),
+            state=self._state(),
+            tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
+        )
+
+    def _facts(self) -> Checkpoint:
+        losses, labels = map(sum, zip(*self._recent, strict=True))
+        return Checkpoint(
+            step=self.step,
+            tokens_seen=self.tokens_seen,
+            labels_seen=self.labels_seen,
+            model=encode(self.config.model),
+            tokenizer=self.inputs.tokenizer.facts.fingerprint,
+            mask=self.config.mask,
+            config=encode(self.config),
+            loss=losses / labels,
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "tokens_seen": self.tokens_seen,
+            "labels_seen": self.labels_seen,
+            "recent": [list(pair) for pair in self._recent],
+            "data": self._position,
+            "torch_rng": torch.get_rng_state().numpy().tobytes().hex(),
+        }
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint of this same run, to the last bit."""
+        self.model.load_state_dict(checkpoints.read_tensors(path, MODEL_FILE))
+        optimizers.load_moments(self.model, self.optimizer, checkpoints.read_tensors(path, OPTIMIZER_FILE))
+        state = checkpoints.read_state(path)
+        self.step, self.tokens_seen, self.labels_seen = (state[k] for k in ("step", "tokens_seen", "labels_seen"))
+        self._recent.extend((loss, labels) for loss, labels in state["recent"])
+        self._position = state["data"]
+        self._stream.restore(state["data"])
+        torch.set_rng_state(torch.frombuffer(bytearray.fromhex(state["torch_rng"]), dtype=torch.uint8))
