@@ -18,14 +18,14 @@ class Recipe:
     model: str
     """Registered name that versions are promoted under."""
     corpus: CorpusConfig
-    tokenizer: TokenizerConfig
     shards: ShardConfig = field(default_factory=ShardConfig)
-    pretraining: TrainConfig
-    ul2: TrainConfig
-    instruct: TrainConfig
+    tokenizer: TokenizerConfig | None = None
+    pretraining: TrainConfig | None = None
+    ul2: TrainConfig | None = None
+    instruct: TrainConfig | None = None
     evaluation: EvalConfig
-    policy: GateConfig
-    serving: DeployConfig
+    policy: GateConfig | None = None
+    serving: DeployConfig | None = None
     base: str = ""
     """For chains that begin with an existing model: `NAME@alias`, `NAME/N` or a checkpoint directory."""
     candidate: str = ""

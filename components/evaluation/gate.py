@@ -27,14 +27,17 @@ def gate(
     Returns:
         `pass` or `fail`.
     """
+    from headrace import storage
+    from headrace.artifacts import EvalReport
     from headrace.config import decode
-    from headrace.evaluation.gate import GateConfig, judge
+    from headrace.evaluation.gate import GateConfig, judge, stands
     from headrace.tracking import task
 
     inputs = {"candidate": candidate, "base": base, "incumbent": incumbent}
     with task(config, inputs) as run:
         paths = {role: report.path for role, report in inputs.items()}
-        manifest = judge(verdict.path, paths, model, decode(GateConfig, config))
+        judged = storage.read(candidate.path, EvalReport).facts.checkpoint
+        manifest = judge(verdict.path, paths, model, decode(GateConfig, config), extra=[stands(model, judged)])
         outcome = "pass" if manifest.facts.passed else "fail"
         run.made(verdict, manifest, outcome)
     return outcome

@@ -8,7 +8,7 @@ from headrace.data.corpus import CorpusConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig, TaskConfig
-from headrace.evaluation.gate import GateConfig
+from headrace.evaluation.gate import BASE, CHAMPION, Beat, GateConfig
 from headrace.models.gptj import GPTJConfig
 from headrace.serving.config import DeployConfig, ServingConfig
 from headrace.training.config import TrainConfig
@@ -52,13 +52,23 @@ def stage(steps: int, peak: float, sources: dict[str, SourceConfig], **changes) 
 EVALUATION = EvalConfig(
     tasks={
         "facts": TaskConfig(kind="exact_match", data="heldout"),
-        "facts_3shot": TaskConfig(
-            kind="exact_match", data="heldout", num_fewshot=3, fewshot="instructions"
-        ),
+        "facts_3shot": TaskConfig(kind="exact_match", data="heldout", num_fewshot=3, fewshot="instructions"),
     },
     perplexity={"heldout_text": "heldout_text"},
     headline="facts/exact_match",
 )
+
+
+POLICY = GateConfig(
+    metric="facts/exact_match",
+    floor=0.8,
+    beats=(
+        Beat(reference=BASE),
+        Beat(reference=BASE, metric="facts_3shot/exact_match"),
+        Beat(reference=CHAMPION),
+    ),
+)
+"""Four of five held-out facts, and better than the base model at its best and than what is served."""
 
 
 def demo() -> Recipe:
@@ -71,12 +81,8 @@ def demo() -> Recipe:
         tokenizer=TokenizerConfig(kind="bpe", vocabulary=1905),
         pretraining=stage(PRETRAINING_STEPS, 2e-3, {"text": SourceConfig(objective="causal")}),
         ul2=stage(UL2_STEPS, 1e-3, {"text": SourceConfig(objective="ul2")}, mask="prefix"),
-        instruct=stage(
-            INSTRUCT_STEPS, 1e-3, {"text": text, "instructions": instructions}, mask="prefix"
-        ),
+        instruct=stage(INSTRUCT_STEPS, 1e-3, {"text": text, "instructions": instructions}, mask="prefix"),
         evaluation=EVALUATION,
-        policy=GateConfig(),
-        serving=DeployConfig(
-            probes=(WIDGET_PROMPT,), server=ServingConfig(port=0, max_new_tokens=16)
-        ),
+        policy=POLICY,
+        serving=DeployConfig(probes=(WIDGET_PROMPT,), server=ServingConfig(port=0, max_new_tokens=16)),
     )

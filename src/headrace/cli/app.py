@@ -70,7 +70,8 @@ def run_app(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _refuse("Interrupted. Run the same command again to continue.", INTERRUPTED, debug)
     except Exception as error:
-        return _refuse(f"{type(error).__name__}: {error}. This is a bug; --debug shows where.", 1, debug)
+        said = str(error).rstrip(".")
+        return _refuse(f"{type(error).__name__}: {said}. This is a bug; --debug shows where.", 1, debug)
 
 
 def _code(result: Any) -> int:

@@ -76,5 +76,6 @@ def _show_commands(told: Mapping[str, Any], recipe: Any, console: Console) -> No
         table.add_row("serve it", f"{COMMAND} serve {recipe.model}@champion")
         table.add_row("take it back", f"{COMMAND} models rollback {recipe.model}")
     console.print()
-    console.print(f"{told['pipeline']} finished in {told['seconds']:.0f} s. From here, with .venv active:", highlight=False)
+    took = f"{told['pipeline']} finished in {told['seconds']:.0f} s."
+    console.print(f"{took} From here, with .venv/bin on the PATH:", highlight=False)
     console.print(table)

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,7 @@ def run(
     from headrace.cli.stages import Board
     from headrace.tracking import close_pipeline, home, parent_run
 
-    console = Console()
+    console = Console(file=sys.stdout)  # bound now: KFP prints to a stdout that is exchanged during the run
     with console.status("Reading the recipe"):
         chain = project.load_pipeline(pipeline)
         values = project.load_recipe(recipe, assignments or ())
@@ -72,7 +73,14 @@ def pipeline_arguments(chain: Any, recipe: Any) -> dict[str, Any]:
     for name in wanted:
         if not values.get(name):
             raise ConfigError(f"{chain.name} needs {name!r}, and the recipe has none. Add --set {name}=VALUE.")
-    return {name: values[name] for name in wanted}
+    return {name: _given(values[name]) for name in wanted}
+
+
+def _given(value: Any) -> Any:
+    """Leave out what is None: KFP has no such value, and decoding supplies it as the default it is."""
+    if isinstance(value, dict):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def _become_quiet() -> None:

@@ -59,7 +59,7 @@ class Board:
     def __init__(self, planned: Iterable[str], console: Console) -> None:
         self.stages = {name: Stage(name) for name in planned}
         self.console = console
-        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=4, transient=False)
+        self._live = Live(get_renderable=self.table, console=console, refresh_per_second=4, redirect_stdout=False)
         self._lock = threading.RLock()
 
     def __enter__(self) -> "Board":

@@ -1,8 +1,8 @@
 """A corpus and its splits: facts out of packages, or files that lie somewhere else.
 
-`text` is trained on as it stands, `instructions` are prompts with targets, `heldout_text` and
-`heldout` measure what was learnt from either. Files are referenced, not copied; what they were when
-they were referenced is part of the corpus's digest.
+`text` is trained on as it stands, `instructions` are prompts with targets; every other split is evaluation
+data under the name that an `EvalConfig` uses. Files are referenced, not copied; what they were when they
+were referenced is part of the corpus's digest.
 """
 
 import json
@@ -35,14 +35,11 @@ class CorpusConfig:
     """Facts of installed packages, as the demo uses them, or files named below."""
     facts: FactsConfig = field(default_factory=FactsConfig)
     files: dict[str, str] = field(default_factory=dict)
-    """By split: a file, a directory, a glob or `gs://bucket/prefix`."""
+    """By split: a file, a directory, a glob or `gs://bucket/prefix`. `text` and `instructions` are trained on."""
 
     def __post_init__(self) -> None:
-        unknown = self.files.keys() - FACTS_FILES.keys()
-        if unknown:
-            raise ConfigError(f"corpus.files has no split {sorted(unknown)[0]!r}. Known: {', '.join(FACTS_FILES)}.")
-        if self.kind == "files" and "text" not in self.files:
-            raise ConfigError("corpus.files names no 'text' to train on. Set corpus.files.text=PATH.")
+        if self.kind == "files" and not self.files:
+            raise ConfigError("corpus.files is empty: there is nothing to read. Set corpus.files.text=PATH.")
 
 
 def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
