@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from headrace import storage
@@ -20,6 +20,9 @@ from headrace.config import encode
 from headrace.errors import ConfigError, MismatchError, UnavailableError
 from headrace.serving.config import ServingConfig
 from headrace.tracking import Tracker
+
+if TYPE_CHECKING:
+    import httpx
 
 POLL_SECONDS = 0.05
 ANSWER_SECONDS = 120.0
@@ -111,19 +114,18 @@ def _stop(process: "subprocess.Popen[bytes]", grace_seconds: float) -> None:
         process.stdin.close()
 
 
-def _ask(url: str, body: dict[str, Any] | None = None) -> Any:
-    """GET, or POST JSON to, a URL and read the JSON it answers."""
+@contextlib.contextmanager
+def _client(url: str) -> "Iterator[httpx.Client]":
+    """A client of one endpoint; what goes wrong with it is told in one line."""
     import httpx
 
     try:
         # An endpoint started here is never behind the proxy that the environment may name.
-        with httpx.Client(trust_env=False, timeout=ANSWER_SECONDS) as client:
-            answer = client.get(url) if body is None else client.post(url, json=body)
-            answer.raise_for_status()
-            return answer.json()
+        with httpx.Client(base_url=url, trust_env=False, timeout=ANSWER_SECONDS) as client:
+            yield client
     except httpx.HTTPStatusError as error:
         raise UnavailableError(f"{url} refused ({error.response.text[:300]}). Change the request.") from error
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, json.JSONDecodeError) as error:
         raise UnavailableError(f"{url} does not answer ({error!r}). Check that the endpoint runs.") from error
 
 
@@ -138,14 +140,27 @@ def probe(url: str, prompts: Sequence[str], *, max_tokens: int | None = None) ->
     Raises:
         UnavailableError: It does not answer, or refuses.
     """
-    model = _ask(f"{url}/v1/models")["data"][0]["id"]
-    body: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
     answers = []
-    for prompt in prompts:
-        started = time.perf_counter()
-        answer = _ask(f"{url}/v1/completions", body | {"prompt": prompt})
-        answers.append(Answer(prompt, answer["choices"][0]["text"], time.perf_counter() - started))
+    with _client(url) as client:
+        model = client.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+        body: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": max_tokens}
+        for prompt in prompts:
+            started = time.perf_counter()
+            answer = client.post("/v1/completions", json=body | {"prompt": prompt})
+            seconds = time.perf_counter() - started
+            answers.append(Answer(prompt, answer.raise_for_status().json()["choices"][0]["text"], seconds))
     return answers
+
+
+def served_checkpoint(url: str, name: str) -> str:
+    """Digest of the checkpoint that an endpoint says it serves as `name`.
+
+    Raises:
+        UnavailableError: It does not answer, or serves no such model.
+    """
+    with _client(url) as client:
+        described = client.get(f"/v2/models/{quote(name)}").raise_for_status().json()
+    return str(described["parameters"]["checkpoint"])
 
 
 def deploy(
@@ -182,7 +197,7 @@ def _measure(checkpoint_uri: str | Path, name: str, version: str, config: Deploy
     started = time.monotonic()
     with launch(checkpoint_uri, name, config.serving, version=version) as url:
         ready_seconds = time.monotonic() - started
-        served = _ask(f"{url}/v2/models/{quote(name)}")["parameters"]["checkpoint"]
+        served = served_checkpoint(url, name)
         if served != wanted:
             raise MismatchError(f"{url} serves checkpoint {served[:12]}, not {wanted[:12]}. Run the step again.")
         answers = probe(url, config.probes)
