@@ -71,6 +71,7 @@ def test_stop_strings_cut_alike_wherever_the_borders_of_tokens_lie(seed: int) ->
     draw = random.Random(seed)
     text = "".join(draw.choices("abc", k=draw.randint(1, 30)))
     stops = ["".join(draw.choices("abc", k=draw.randint(1, 5))) for _ in range(draw.randint(1, 3))]
+    stops += [stop[1:-1] for stop in stops if len(stop) > 2 and draw.random() < 0.3]  # inside another, and first to end
     pieces = random_pieces(text, draw)
     stream = TextStream(lambda tokens: "".join(pieces[token] for token in tokens), stops)
     sent, expected = "", cut_character_by_character(text, stops)
