@@ -1,0 +1,40 @@
+# One recipe, an image for each use; the extras of pyproject.toml decide what is in it.
+#
+#   docker build --build-arg EXTRAS=serve -t headrace/headrace-serve:0.1.0 .
+#   docker build --build-arg EXTRAS=console -t headrace/headrace-console:0.1.0 .
+#   docker build --build-arg EXTRAS=train,pipelines,evaluate,serve -t headrace/headrace-python:0.1.0 .
+#
+# TORCH=cu130 builds for NVIDIA GPUs.
+ARG PYTHON=3.11
+
+FROM python:${PYTHON}-slim-bookworm AS build
+ARG EXTRAS=serve
+ARG TORCH=cpu
+COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv
+ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=/opt/headrace
+WORKDIR /build
+RUN uv venv "$VIRTUAL_ENV"
+# The dependencies alone: gigabytes that a change of the source must neither rebuild nor push again.
+COPY pyproject.toml constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/uv \
+    uv pip install --torch-backend "$TORCH" --constraints constraints.txt \
+    $(printf -- '--extra %s ' $(echo "$EXTRAS" | tr ',' ' ')) --requirements pyproject.toml
+COPY README.md ./
+COPY src src
+RUN --mount=type=cache,target=/root/.cache/uv uv build --wheel --out-dir /wheels
+
+FROM python:${PYTHON}-slim-bookworm
+ENV PATH=/opt/headrace/bin:$PATH PYTHONUNBUFFERED=1 MLFLOW_DISABLE_TELEMETRY=true
+RUN useradd --uid 10001 --create-home headrace
+COPY --from=build /opt/headrace /opt/headrace
+# Mounted rather than copied in, so that the image holds neither uv nor the wheel beside what it installs.
+RUN --mount=from=build,source=/usr/local/bin/uv,target=/usr/local/bin/uv \
+    --mount=from=build,source=/wheels,target=/wheels \
+    uv pip install --no-cache --offline --no-deps --compile-bytecode --python /opt/headrace /wheels/*.whl
+WORKDIR /headrace
+COPY components components
+COPY pipelines pipelines
+COPY dashboards dashboards
+USER 10001
+ENTRYPOINT []
+CMD ["headrace", "--help"]
