@@ -16,8 +16,8 @@ from headrace.artifacts import MODEL_FILE, Endpoint
 from headrace.config import decode
 from headrace.errors import ConfigError, UnavailableError
 from headrace.models.generation import generate
-from headrace.serving.config import ServingConfig
-from headrace.serving.endpoint import DeployConfig, deploy, launch, probe
+from headrace.serving.config import DeployConfig, ServingConfig
+from headrace.serving.endpoint import deploy, launch, probe
 from headrace.tracking import Tracker
 from tests.serving_checkpoint import tiny_model, tiny_tokenizer, write_checkpoint
 
@@ -51,7 +51,7 @@ def answers(url: str) -> bool:
 
 def test_deploy_records_what_the_weights_say_and_leaves_nothing_running(tmp_path: Path) -> None:
     digest = write_checkpoint(tmp_path / "checkpoint", "prefix").digest
-    config = decode(DeployConfig, {"probes": list(PROMPTS), "serving": {"port": 0, "max_new_tokens": 9}})
+    config = decode(DeployConfig, {"probes": list(PROMPTS), "server": {"port": 0, "max_new_tokens": 9}})
     kept = Kept()
     started = time.monotonic()
     manifest = deploy(tmp_path / "checkpoint", tmp_path / "endpoint", "models:/tiny/3", config, kept)

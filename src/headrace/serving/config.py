@@ -64,3 +64,17 @@ class DeployConfig:
     """Prompts asked greedily once it is ready; their answers are kept with the endpoint."""
     server: ServingConfig = field(default_factory=ServingConfig)
     """Port 0 where it is only to be tried."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeployConfig:
+    """How to start an endpoint and what to ask it before it counts as deployed."""
+
+    probes: tuple[str, ...]
+    """Prompts; their answers are kept with the endpoint."""
+    server: ServingConfig = field(default_factory=lambda: ServingConfig(port=0))
+    """Any free port unless one is given."""
+
+    def __post_init__(self) -> None:
+        if not self.probes:
+            raise ConfigError("probes is empty, and an endpoint counts once it has answered. Give at least one prompt.")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,7 +18,7 @@ from headrace import storage
 from headrace.artifacts import Endpoint, Manifest
 from headrace.config import encode
 from headrace.errors import ConfigError, MismatchError, UnavailableError
-from headrace.serving.config import ServingConfig
+from headrace.serving.config import DeployConfig, ServingConfig
 from headrace.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -28,20 +28,6 @@ POLL_SECONDS = 0.05
 ANSWER_SECONDS = 120.0
 ANNOUNCED = re.compile(r" answers at (http://\S+)\n")
 VERSION_URI = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeployConfig:
-    """How to start an endpoint and what to ask it before it counts as deployed."""
-
-    probes: tuple[str, ...]
-    """Prompts; their answers are kept with the endpoint."""
-    serving: ServingConfig = field(default_factory=lambda: ServingConfig(port=0))
-    """Any free port unless one is given."""
-
-    def __post_init__(self) -> None:
-        if not self.probes:
-            raise ConfigError("probes is empty, and an endpoint counts once it has answered. Give at least one prompt.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +181,7 @@ def _measure(checkpoint_uri: str | Path, name: str, version: str, config: Deploy
     """Launch, ask who it is, and probe."""
     wanted = storage.read_manifest(checkpoint_uri).digest
     started = time.monotonic()
-    with launch(checkpoint_uri, name, config.serving, version=version) as url:
+    with launch(checkpoint_uri, name, config.server, version=version) as url:
         ready_seconds = time.monotonic() - started
         served = served_checkpoint(url, name)
         if served != wanted:
