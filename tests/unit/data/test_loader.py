@@ -1,0 +1,263 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.config import decode, encode
+from headrace.data.batch import Batch
+from headrace.data.loader import BatchStream, LoaderConfig, SourceConfig
+from headrace.data.shard_files import OpenShards
+from headrace.data.tokenizer import TextTokenizer
+from headrace.data.vocabulary import SpecialTokens
+from headrace.errors import ConfigError, MismatchError
+
+MakeShards = Callable[..., OpenShards]
+MIXTURE = {
+    "prose": SourceConfig(weight=2.0, objective="causal"),
+    "pile": SourceConfig(weight=5.5, objective="ul2"),
+    "books": SourceConfig(weight=0.5, objective="prefix"),
+    "answers": SourceConfig(weight=2.0, objective="instruction"),
+}
+CONFIG = LoaderConfig(context_tokens=64, rows=6, sources=MIXTURE, seed=3, window_rows=5)
+
+
+@pytest.fixture
+def shards(shards_of: MakeShards) -> dict[str, OpenShards]:
+    random = np.random.default_rng(0)
+    plain = {
+        name: shards_of(({"text": "".join(chr(97 + n % 26) for n in range(length))} for length in lengths), name)
+        for name, lengths in {
+            "prose": random.integers(1, 90, 70),
+            "pile": random.integers(1, 400, 30),
+            "books": [2000, 900, 5],
+        }.items()
+    }
+    pairs = ({"prompt": f"{n}" + "ab" * (n % 30), "target": f"{n}"} for n in range(90))
+    return plain | {"answers": shards_of(pairs, "answers")}
+
+
+def stream_of(shards: dict[str, OpenShards], config: LoaderConfig = CONFIG, unused: int = 143) -> BatchStream:
+    first = next(iter(shards.values()))
+    return BatchStream(shards, config, SpecialTokens(first.vocabulary, first.vocabulary + unused), first.eos_id)
+
+
+def as_bytes(batch: Batch) -> bytes:
+    return b"".join(getattr(batch, field.name).tobytes() for field in dataclasses.fields(batch))
+
+
+def test_batches_have_the_shape_asked_for_and_ids_the_model_has(shards: dict[str, OpenShards]) -> None:
+    stream = stream_of(shards)
+    for _ in range(30):
+        batch = stream.next()
+        for array, dtype in (
+            (batch.tokens_BT, np.int64),
+            (batch.labels_BT, np.int64),
+            (batch.segments_BT, np.int32),
+            (batch.prefix_BT, np.bool_),
+        ):
+            assert array.shape == (6, 64) and array.dtype == dtype
+        rows = shards["prose"].vocabulary + 143
+        assert batch.tokens_BT.min() >= 0 and batch.tokens_BT.max() < rows
+        assert batch.labels_BT.min() >= -100 and batch.labels_BT.max() < rows
+        padding = batch.segments_BT == 0
+        assert (batch.labels_BT[padding] == -100).all() and not batch.prefix_BT[padding].any()
+        assert (batch.labels_BT >= 0).any(axis=1).all(), "every row teaches something"
+
+
+def test_equal_seeds_give_equal_batches_and_others_do_not(shards: dict[str, OpenShards]) -> None:
+    first, second = stream_of(shards), stream_of(shards)
+    other = stream_of(shards, dataclasses.replace(CONFIG, seed=4))
+    same = [(as_bytes(first.next()), as_bytes(second.next()), as_bytes(other.next())) for _ in range(20)]
+    assert all(a == b != c for a, b, c in same)
+
+
+def test_the_order_in_which_sources_are_named_does_not_matter(shards: dict[str, OpenShards]) -> None:
+    turned = dataclasses.replace(CONFIG, sources=dict(reversed(MIXTURE.items())))
+    streams = stream_of(shards), stream_of(dict(reversed(shards.items())), turned)
+    assert all(as_bytes(streams[0].next()) == as_bytes(streams[1].next()) for _ in range(10))
+
+
+def test_a_stream_resumes_exactly_any_number_of_times(shards: dict[str, OpenShards]) -> None:
+    whole = stream_of(shards)
+    batches, states = [], []
+    for _ in range(60):
+        states.append(json.dumps(whole.state(), sort_keys=True))
+        batches.append(as_bytes(whole.next()))
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.tuples(st.integers(0, 59), st.integers(0, 8)), min_size=1, max_size=4))
+    def resume(visits: list[tuple[int, int]]) -> None:
+        stream = stream_of(shards)
+        for start, steps in visits:
+            for fresh in (stream, stream_of(shards)):  # in a used stream and in a new process alike
+                fresh.restore(json.loads(states[start]))
+                fresh.restore(fresh.state())
+                for step in range(start, min(start + steps, 60)):
+                    assert json.dumps(fresh.state(), sort_keys=True) == states[step]
+                    assert as_bytes(fresh.next()) == batches[step]
+
+    resume()
+
+
+def test_a_state_is_a_few_whole_numbers_a_source(shards: dict[str, OpenShards]) -> None:
+    stream = stream_of(shards)
+    for _ in range(9):
+        stream.next()
+    for values in stream.state().values():
+        assert all(type(value) is int for value in values.values())
+        assert len(values) <= 8
+    before = json.dumps(stream.state())
+    stream.next()
+    assert before != json.dumps(stream.state())
+
+
+def test_a_state_that_was_handed_out_does_not_change_later(shards: dict[str, OpenShards]) -> None:
+    stream = stream_of(shards)
+    stream.next()
+    state = stream.state()
+    before = json.dumps(state)
+    stream.next()
+    assert json.dumps(state) == before
+
+
+def test_weights_are_shares_of_the_filled_positions(shards: dict[str, OpenShards]) -> None:
+    stream = stream_of(shards)
+    filled = sum(stream.next().filled() for _ in range(150))
+    tokens = {name: values["tokens"] for name, values in stream.state().items()}
+    assert sum(tokens.values()) == filled
+    for name, source in MIXTURE.items():
+        assert tokens[name] / filled == pytest.approx(source.weight / 10, abs=64 / filled + 1e-9)
+
+
+def test_each_row_is_of_one_source(shards: dict[str, OpenShards]) -> None:
+    stream = stream_of(shards)
+    modes = {shards["pile"].vocabulary + n for n in range(3)}
+    for _ in range(20):
+        batch = stream.next()
+        for tokens, segments, prefix in zip(batch.tokens_BT, batch.segments_BT, batch.prefix_BT, strict=True):
+            firsts = [int(np.flatnonzero(segments == n)[0]) for n in range(1, segments.max() + 1)]
+            assert len({int(tokens[first]) in modes for first in firsts}) == 1, "denoised or not"
+            assert len({bool(prefix[first]) for first in firsts}) == 1, "prompted or not"
+
+
+def test_no_position_sees_another_example_under_either_mask(shards_of: MakeShards, tokenizer: TextTokenizer) -> None:
+    from headrace.models.masks import packed_causal, packed_prefix_lm
+
+    lines = [{"prompt": chr(65 + n) * (1 + n % 7), "target": chr(65 + n) * (1 + n % 3)} for n in range(26)]
+    config = LoaderConfig(context_tokens=48, rows=8, sources={"a": SourceConfig(objective="instruction")})
+    batch = stream_of({"a": shards_of(lines)}, config).next()
+    tensors = batch.torch()
+    letters = {tokenizer.encode(chr(65 + n))[0]: n for n in range(26)}
+    for mask in (packed_causal(tensors.segments_BT), packed_prefix_lm(tensors.segments_BT, tensors.prefix_BT)):
+        seen = mask.dense(48)
+        assert seen is not None
+        for row, query, key in np.argwhere(seen[:, 0].numpy()):
+            if batch.segments_BT[row, query]:
+                same = letters[int(batch.tokens_BT[row, query])] == letters[int(batch.tokens_BT[row, key])]
+                assert same and batch.segments_BT[row, key]
+
+
+def test_sources_without_documents_behind_them_are_refused_with_the_nearest_name(
+    shards: dict[str, OpenShards],
+) -> None:
+    misspelt = {name.replace("prose", "prosa"): source for name, source in MIXTURE.items()}
+    with pytest.raises(ConfigError, match=r"'prosa', and no shards .* Did you mean 'prose'\?"):
+        stream_of(shards, dataclasses.replace(CONFIG, sources=misspelt))
+    fewer = {name: source for name, source in MIXTURE.items() if name != "pile"}
+    with pytest.raises(ConfigError, match="says nothing of the shards 'pile'"):
+        stream_of(shards, dataclasses.replace(CONFIG, sources=fewer))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_weights_that_are_no_share_are_refused(weight: float) -> None:
+    with pytest.raises(ConfigError, match="Source 'a' has weight"):
+        LoaderConfig(context_tokens=64, rows=1, sources={"a": SourceConfig(weight=weight)})
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"rows": 0}, "rows=0"),
+        ({"window_rows": 0}, "window_rows=0"),
+        ({"sources": {}}, "sources is empty"),
+        ({"context_tokens": 31}, "context_tokens=31 is too short for objective"),
+    ],
+)
+def test_impossible_shapes_are_refused(change: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        dataclasses.replace(CONFIG, **change)
+
+
+def test_denoising_without_unused_rows_is_refused(shards: dict[str, OpenShards]) -> None:
+    with pytest.raises(ConfigError, match="leaves 10 rows unused"):
+        stream_of(shards, unused=10)
+    causal = dataclasses.replace(CONFIG, sources={"prose": SourceConfig()})
+    stream_of({"prose": shards["prose"]}, causal, unused=0).next()
+
+
+def test_an_instruction_source_needs_prompts(shards: dict[str, OpenShards]) -> None:
+    config = dataclasses.replace(CONFIG, sources={"prose": SourceConfig(objective="instruction")})
+    with pytest.raises(ConfigError, match="'prose' has 70 documents without a prompt"):
+        stream_of({"prose": shards["prose"]}, config)
+
+
+def test_a_source_of_empty_documents_is_refused(shards: dict[str, OpenShards], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards["prose"], "tokens", len(shards["prose"]))
+    with pytest.raises(ConfigError, match="'prose' has no documents with text"):
+        stream_of(shards)
+
+
+def test_shards_of_another_vocabulary_are_refused(shards: dict[str, OpenShards]) -> None:
+    vocabulary, eos = shards["prose"].vocabulary, shards["prose"].eos_id
+    with pytest.raises(MismatchError, match="Encode it again"):
+        BatchStream(shards, CONFIG, SpecialTokens(vocabulary + 1, vocabulary + 200), eos)
+    with pytest.raises(MismatchError, match="Encode it again"):
+        BatchStream(shards, CONFIG, SpecialTokens(vocabulary, vocabulary + 200), eos + 1)
+
+
+def test_the_position_of_other_sources_is_refused(shards: dict[str, OpenShards], shards_of: MakeShards) -> None:
+    state = stream_of(shards).state()
+    fewer = shards | {"books": shards_of([{"text": "another book"}], "others")}
+    with pytest.raises(MismatchError, match="Resume with the shards the run began with") as refusal:
+        stream_of(fewer).restore(state)
+    assert "\n" not in str(refusal.value)
+    with pytest.raises(MismatchError):
+        stream_of(shards).restore({name: values for name, values in state.items() if name != "pile"})
+
+
+def test_a_configuration_travels_as_json() -> None:
+    assert decode(LoaderConfig, json.loads(json.dumps(encode(CONFIG)))) == CONFIG
+    values = encode(CONFIG)
+    values["sources"]["pile"]["objective"] = "ul3"
+    with pytest.raises(ConfigError, match="Did you mean 'ul2'"):
+        decode(LoaderConfig, values)
+
+
+@pytest.mark.parametrize("objective", ["causal", "ul2", "prefix", "instruction"])
+def test_rows_are_made_far_faster_than_they_are_trained_on(shards_of: MakeShards, objective: str) -> None:
+    shards = shards_of({"prompt": f"{n} " * 8, "target": f"{n} " * 4} for n in range(3000))
+    config = LoaderConfig(context_tokens=256, rows=16, sources={"a": SourceConfig(objective=objective)})
+    stream = stream_of({"a": shards}, config)
+    stream.next()
+    started, filled = time.process_time(), 0
+    while (seconds := time.process_time() - started) < 0.2:
+        filled += stream.next().filled()
+    assert filled / seconds > (1_000_000 if objective == "causal" else 300_000)
+
+
+def test_nothing_but_numpy_is_needed_to_import_the_data_package() -> None:
+    code = (
+        "import sys, headrace.data.loader, headrace.data.shards, headrace.data.tokenizer, headrace.data.documents\n"
+        "heavy = {'torch', 'tokenizers', 'gigatoken', 'zstandard', 'awkward', 'google.cloud.storage', 'mlflow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
