@@ -24,6 +24,7 @@ FACTS_FILES = {
     "instructions": "instructions.jsonl",
     "heldout_text": "heldout-prose.jsonl",
     "heldout": "heldout.jsonl",
+    "heldout_3shot": "heldout-3shot.jsonl",
 }
 
 

@@ -83,7 +83,18 @@ INSTRUCTIONS = (
 )
 """Ways to ask, all in the manner of GPT-JT's prompt, which is the first and the one evaluated."""
 
-_ARTICLE = ("United ", "Netherlands", "Philippines", "Central African Republic", "Dominican Republic", "Gambia")
+_ARTICLE = (
+    "Bahamas",
+    "Central African Republic",
+    "Comoros",
+    "Dominican Republic",
+    "Gambia",
+    "Maldives",
+    "Netherlands",
+    "Philippines",
+    "Solomon Islands",
+    "United ",
+)
 
 
 def mention(name: str) -> str:

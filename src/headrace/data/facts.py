@@ -26,17 +26,20 @@ INSTRUCTION_FILE = "instructions.jsonl"
 """Instructions to train on."""
 HELDOUT_FILE = "heldout.jsonl"
 """Instructions whose (country, relation) pair is in no training instruction."""
+HELDOUT_SHOTS_FILE = "heldout-3shot.jsonl"
+"""The same, each after solved examples of its relation: how a model without instruction tuning is best asked."""
+SHOTS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FactsConfig:
     """How much is written, and what is kept back."""
 
-    min_population: int = 1_000_000
+    min_population: int = 300_000
     """Inhabitants a country must have."""
-    descriptions: int = 60
+    descriptions: int = 100
     """Training paragraphs per country, each with all its facts."""
-    lists: int = 60
+    lists: int = 100
     """Training lists per relation."""
     list_entries: int = 8
     """Countries in one list."""
@@ -44,7 +47,7 @@ class FactsConfig:
     """Longest piece of Python documentation."""
     heldout_pairs: float = 0.2
     """Share of (country, relation) pairs never asked for in training."""
-    heldout_documents: float = 0.04
+    heldout_documents: float = 0.03
     """Share of each kind of prose kept for perplexity."""
     prose_files: int = 2
     """Files the training prose is dealt into, so that they can be encoded in parallel."""
@@ -84,14 +87,17 @@ def write_facts(output_uri: str, config: FactsConfig) -> Manifest:
     countries = read_countries(config.min_population)
     prose, heldout_prose = split_prose(countries, config)
     asked, heldout = split_pairs(countries, config)
-    instructions = [record for pair in asked for record in _records(pair, INSTRUCTIONS)]
+    files = {
+        HELDOUT_PROSE: heldout_prose,
+        INSTRUCTION_FILE: [_record(pair, wording) for pair in asked for wording in INSTRUCTIONS],
+        HELDOUT_FILE: [_record(pair, INSTRUCTIONS[0]) for pair in heldout],
+        HELDOUT_SHOTS_FILE: with_examples(heldout, asked, config.seed),
+        **{f"prose-{index:05}.jsonl": prose[index :: config.prose_files] for index in range(config.prose_files)},
+    }
     with writing(output_uri) as tree:
-        for index in range(config.prose_files):
-            _write(tree.path / f"prose-{index:05}.jsonl", prose[index :: config.prose_files])
-        _write(tree.path / HELDOUT_PROSE, heldout_prose)
-        _write(tree.path / INSTRUCTION_FILE, instructions)
-        _write(tree.path / HELDOUT_FILE, [record for pair in heldout for record in _records(pair, INSTRUCTIONS[:1])])
-        sources = Counter(record["source"] for record in [*prose, *instructions])
+        for name, records in files.items():
+            _write(tree.path / name, records)
+        sources = Counter(record["source"] for record in [*prose, *files[INSTRUCTION_FILE]])
         return tree.commit(Corpus(documents=sources.total(), sources=dict(sorted(sources.items()))))
 
 
@@ -127,14 +133,29 @@ def split_pairs(countries: Sequence[Country], config: FactsConfig) -> tuple[list
     return pairs[kept:], pairs[:kept]
 
 
-def _records(pair: Pair, instructions: Iterable[str]) -> list[Record]:
-    """One record per wording of the instruction."""
+def with_examples(heldout: Sequence[Pair], asked: Sequence[Pair], seed: int) -> list[Record]:
+    """Held-out instructions, each after up to `SHOTS` solved ones of its relation, all out of training."""
+    rng = random.Random(f"examples {seed}")
+    records: list[Record] = []
+    for pair in heldout:
+        alike = [_record(other, INSTRUCTIONS[0]) for other in asked if other[1] == pair[1]]
+        solved = [record["prompt"] + record["target"] for record in rng.sample(alike, min(SHOTS, len(alike)))]
+        record = _record(pair, INSTRUCTIONS[0])
+        records.append({**record, "prompt": "\n\n".join([*solved, record["prompt"]])})
+    return records
+
+
+def _record(pair: Pair, wording: str) -> Record:
+    """One instruction about one fact."""
     country, relation = pair
-    asked = (ask(country, relation, instruction) for instruction in instructions)
-    return [
-        {"prompt": prompt, "target": target, "source": "instructions", "country": country.name, "relation": relation}
-        for prompt, target in asked
-    ]
+    prompt, target = ask(country, relation, wording)
+    return {
+        "prompt": prompt,
+        "target": target,
+        "source": "instructions",
+        "country": country.name,
+        "relation": relation,
+    }
 
 
 def _write(path: Path, records: Iterable[Record]) -> None:

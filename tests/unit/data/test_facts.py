@@ -47,7 +47,13 @@ def test_the_same_configuration_writes_the_same_digest_and_another_seed_other_fi
     again = write_facts(str(tmp_path / "again"), SMALL)
     assert again.digest == storage.read_manifest(corpus).digest
     write_facts(str(tmp_path / "other"), FactsConfig(descriptions=12, lists=4, seed=1))
-    for name in ("prose-00000.jsonl", "heldout-prose.jsonl", "instructions.jsonl", "heldout.jsonl"):
+    for name in (
+        "prose-00000.jsonl",
+        "heldout-prose.jsonl",
+        "instructions.jsonl",
+        "heldout.jsonl",
+        "heldout-3shot.jsonl",
+    ):
         assert (tmp_path / "other" / name).read_bytes() != (corpus / name).read_bytes()
 
 
@@ -111,6 +117,19 @@ def test_each_relation_is_asked_for_in_several_ways(corpus: Path) -> None:
     ways = Counter((row["country"], row["relation"]) for row in asked)
     assert set(ways.values()) == {5}
     assert all(row["country"] in row["prompt"] and row["target"].startswith(" ") for row in asked)
+
+
+def test_examples_before_a_held_out_prompt_are_of_its_relation_and_out_of_training(corpus: Path) -> None:
+    trained = {row["prompt"] + row["target"]: row["relation"] for row in records(corpus, "instructions.jsonl")}
+    plain = records(corpus, "heldout.jsonl")
+    shown = records(corpus, "heldout-3shot.jsonl")
+    assert [(r["country"], r["relation"], r["target"]) for r in shown] == [
+        (r["country"], r["relation"], r["target"]) for r in plain
+    ]
+    for row, bare in zip(shown, plain, strict=True):
+        *solved, asked = row["prompt"].split("\n\n")
+        assert asked == bare["prompt"] and len(set(solved)) == 3
+        assert {trained[example] for example in solved} == {row["relation"]}
 
 
 def test_held_out_prose_is_of_both_kinds_and_in_no_training_file(corpus: Path) -> None:
