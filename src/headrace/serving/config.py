@@ -62,16 +62,6 @@ class DeployConfig:
 
     probes: tuple[str, ...]
     """Prompts asked greedily once it is ready; their answers are kept with the endpoint."""
-    server: ServingConfig = field(default_factory=ServingConfig)
-    """Port 0 where it is only to be tried."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DeployConfig:
-    """How to start an endpoint and what to ask it before it counts as deployed."""
-
-    probes: tuple[str, ...]
-    """Prompts; their answers are kept with the endpoint."""
     server: ServingConfig = field(default_factory=lambda: ServingConfig(port=0))
     """Any free port unless one is given."""
 
