@@ -5,6 +5,7 @@ dataclass and refuses what it does not know, naming the nearest name it does; `e
 inverse; `override` applies one `section.key=value` from a command line.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import enum
@@ -22,7 +23,7 @@ T = TypeVar("T")
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which of `known` was probably meant, as the end of an error message."""
     choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(choices) or 'none'}."
 
 
@@ -100,9 +101,10 @@ def _decode_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
 
 
 def _one_of(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    """Accept exactly one of the listed values."""
-    if value in choices:
-        return value
+    """Accept exactly one of the listed values; True is not 1, and 1.0 becomes the 1 that is listed."""
+    for choice in choices:
+        if choice == value and isinstance(choice, bool) == isinstance(value, bool):
+            return choice
     raise ConfigError(f"{where}={value!r} is not a choice. {nearest(str(value), map(str, choices))}")
 
 
@@ -141,8 +143,8 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
 def override(config: T, assignment: str) -> T:
     """Apply one `section.key=value` to a configuration and check the whole again.
 
-    The value is read as JSON where it parses as JSON and as plain text otherwise, so that
-    `train.steps=100` is a number and `corpus.uri=gs://bucket/pile` needs no quotes.
+    The value is read as JSON where it parses as JSON and fits, and as plain text otherwise, so that
+    `train.steps=100` is a number, and `corpus.uri=gs://bucket/pile` and `corpus.name=2024` need no quotes.
 
     Raises:
         ConfigError: No `=`, an unknown section or key, or a value of the wrong type.
@@ -150,13 +152,24 @@ def override(config: T, assignment: str) -> T:
     path, found, text = assignment.partition("=")
     if not found:
         raise ConfigError(f"{assignment!r} is no assignment. Write section.key=value.")
+    names = path.strip().split(".")
     try:
         value = json.loads(text)
     except ValueError:
-        value = text
+        return _replace(config, names, text)
+    try:
+        return _replace(config, names, value)
+    except ConfigError:
+        with contextlib.suppress(ConfigError):
+            return _replace(config, names, text)
+        raise
+
+
+def _replace(config: T, names: list[str], value: Any) -> T:
+    """Set the key that `names` leads to, and decode the whole."""
     values = encode(config)
     section = values
-    *parents, key = path.strip().split(".")
+    *parents, key = names
     for depth, name in enumerate(parents):
         if not isinstance(section, dict) or name not in section:
             known = section if isinstance(section, dict) else ()

@@ -4,11 +4,23 @@ Every message is one line that gives the value, the rule it broke and the next m
 user's exits with 2, a failure of the world around with 1; anything else that escapes is a bug of ours.
 """
 
+import re
+
+CREDENTIALS = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+
+
+def shown(text: str) -> str:
+    """`text` as it may be shown: one line, and no user or password within its addresses."""
+    return CREDENTIALS.sub("***@", " ".join(text.splitlines()))
+
 
 class HeadraceError(Exception):
     """Base of everything raised on purpose; `exit_code` is what a command ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shown(message))
 
 
 class ConfigError(HeadraceError):
