@@ -11,10 +11,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from headrace.config import decode, encode
-from headrace.errors import IntegrityError
+from headrace.errors import ConfigError, IntegrityError
 
 MANIFEST = "manifest.json"
 MODEL_FILE = "model.safetensors"
@@ -112,6 +113,8 @@ class EvalReport:
     mask: MaskContract
     metrics: dict[str, Metric]
     """By `task/metric`, such as `facts_heldout/exact_match`."""
+    data: str = ""
+    """Digest over the evaluation data and what was asked of it; reports are comparable where it is equal."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,35 +211,53 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 over the canonical manifest: the identity of the artifact."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
+        return hashlib.sha256(_canonical(self._values()).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """Serialise with sorted keys, so that equal manifests are equal bytes."""
-        values = {
+        """Serialise with the digest, so that a manifest vouches for itself as it does for its files."""
+        return _canonical({**self._values(), "digest": self.digest})
+
+    def _values(self) -> dict[str, Any]:
+        return {
             "kind": type(self.facts).kind,
             "facts": encode(self.facts),
             "files": encode(self.files),
             "parents": dict(self.parents),
         }
-        return json.dumps(values, sort_keys=True, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> "Manifest":
-        """Parse what `to_json` wrote.
+    def from_json(cls, text: str | bytes, where: str) -> "Manifest":
+        """Parse what `to_json` wrote, to the last byte.
 
         Raises:
-            IntegrityError: `text` is not a manifest, or of a kind this release does not know.
+            IntegrityError: `text` is not a manifest, or altered, or of a kind this release does not know.
         """
         try:
             values: Mapping[str, Any] = json.loads(text)
             facts = KINDS[values["kind"]]
-            return cls(
+            made = cls(
                 facts=decode(facts, values["facts"]),
-                files={name: FileEntry(**entry) for name, entry in values["files"].items()},
+                files={_inside(name): decode(FileEntry, entry) for name, entry in values["files"].items()},
                 parents=dict(values["parents"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ConfigError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(f"{where}/{MANIFEST} is no manifest ({error!r}). Make the artifact again.") from error
+        if made.to_json().encode() != (text.encode() if isinstance(text, str) else text):
+            raise IntegrityError(f"{where}/{MANIFEST} is altered: it is not what it was sealed as. Make it again.")
+        return made
+
+
+def _canonical(values: Mapping[str, Any]) -> str:
+    """JSON with sorted keys, so that equal values are equal bytes."""
+    return json.dumps(values, sort_keys=True, indent=1) + "\n"
+
+
+def _inside(name: str) -> str:
+    """Refuse a file name that leads out of the artifact: manifests may come from anybody's bucket."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{name} lies outside")
+    return name
 
 
 def summary(facts: Any) -> dict[str, str | int | float | bool]:

@@ -77,6 +77,8 @@ def write(uri: str | Path, contents: Contents) -> Manifest:
 def save(workspace: Path, contents: Contents) -> Path:
     """Write a resumable checkpoint and drop those before it but for the newest."""
     path = workspace / f"step-{contents.facts.step:08d}"
+    if not storage.exists(path):
+        shutil.rmtree(path, ignore_errors=True)  # a damaged one may have lost its manifest
     write(path, contents)
     older = [other for other in _resumable(workspace) if other.name < path.name]
     for other in older[: len(older) - KEPT + 1]:

@@ -8,16 +8,32 @@ name appear, so that a process killed at any instant leaves either the old state
 import contextlib
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from headrace import buckets
+from headrace import atomic, buckets
 from headrace.artifacts import MANIFEST, FileEntry, Manifest
-from headrace.errors import IntegrityError, MismatchError, UnavailableError
+from headrace.atomic import write_text
+from headrace.config import decode, encode
+from headrace.errors import ConfigError, IntegrityError, MismatchError, UnavailableError
+
+__all__ = [
+    "Stored",
+    "Tree",
+    "cache",
+    "check",
+    "exists",
+    "hash_file",
+    "hash_files",
+    "read",
+    "read_manifest",
+    "verify",
+    "write_text",
+    "writing",
+]
 
 Facts = TypeVar("Facts")
 HASH_BLOCK_BYTES = 2**22
@@ -51,55 +67,64 @@ class Tree:
         Args:
             facts: The dataclass of `headrace.artifacts` that describes the files.
             parents: Digests of the artifacts they were made from, by role.
+
+        Raises:
+            ConfigError: A fact has another type than its dataclass says.
         """
-        manifest = Manifest(facts=facts, files=hash_files(self.path), parents=dict(parents or {}))
-        _write_durably(self.path / MANIFEST, manifest.to_json())
-        self.manifest = manifest
-        return manifest
+        # As they will be read back: a 3 among floats would otherwise change the digest by becoming 3.0.
+        facts = decode(type(facts), encode(facts))
+        self.manifest = Manifest(facts=facts, files=hash_files(self.path), parents=dict(parents or {}))
+        (self.path / MANIFEST).write_text(self.manifest.to_json(), encoding="utf-8")
+        return self.manifest
 
 
 @contextlib.contextmanager
 def writing(uri: str | Path) -> Iterator[Tree]:
     """Stage a tree for `uri`, a local path or `gs://bucket/prefix`; publish it if it was committed.
 
-    An artifact that already stands at a local `uri` is replaced in one rename. A block that ends
-    without `commit`, by an error or otherwise, publishes nothing and leaves nothing behind.
+    An artifact that already stands at a local `uri` is replaced in one step; one in a bucket stops to
+    exist before its first file is overwritten. A block that ends without `commit`, by an error or
+    otherwise, publishes nothing and leaves nothing behind.
+
+    Raises:
+        ConfigError: Something stands at a local `uri` that is no artifact, and would be lost.
     """
     uri = str(uri)
-    remote = buckets.is_bucket(uri)
-    target = None if remote else Path(uri)
-    if target is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    parent, prefix = (None, "headrace-") if target is None else (target.parent, f"{target.name}.partial-")
-    staging = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    staging.chmod(0o755)
-    try:
-        tree = Tree(uri, staging)
+    if buckets.is_bucket(uri):
+        with tempfile.TemporaryDirectory(prefix="headrace-") as staging:
+            tree = Tree(uri, Path(staging))
+            yield tree
+            if tree.manifest is not None:
+                _upload(tree, tree.manifest)
+        return
+    target = Path(os.path.realpath(uri))
+    _check_replaceable(target)
+    with atomic.staging(target) as staged:
+        tree = Tree(uri, staged)
         yield tree
-        if tree.manifest is not None and target is None:
-            buckets.upload_tree(staging, uri, last=MANIFEST)
-        elif tree.manifest is not None and target is not None:
-            _publish(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        if tree.manifest is not None:
+            atomic.publish(staged, target)
 
 
-def _publish(staging: Path, target: Path) -> None:
-    """Move a sealed directory to its name, setting aside whatever stood there before."""
-    aside = None
-    if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix=f"{target.name}.partial-", dir=target.parent))
-        target.rename(aside / "old")
-    staging.rename(target)
-    _sync_directory(target.parent)
-    if aside is not None:
-        shutil.rmtree(aside)
+def _check_replaceable(target: Path) -> None:
+    if target.is_file() or (target.is_dir() and not exists(target) and any(target.iterdir())):
+        raise ConfigError(f"{target} is no artifact that could be replaced. Give another path, or move it away.")
+
+
+def _upload(tree: Tree, manifest: Manifest) -> None:
+    """Bring a sealed tree to its bucket; what stood there before goes first, manifest foremost."""
+    replaced: set[str] = set()
+    with contextlib.suppress(IntegrityError):
+        replaced = set(read_manifest(tree.uri).files)
+    buckets.delete_objects(tree.uri, [MANIFEST])
+    buckets.upload_tree(tree.path, tree.uri, last=MANIFEST)
+    buckets.delete_objects(tree.uri, sorted(replaced - set(manifest.files)))
 
 
 def exists(uri: str | Path) -> bool:
     """Whether a sealed artifact stands at `uri`; half-written directories do not count."""
     if buckets.is_bucket(str(uri)):
-        return buckets.has_object(f"{uri}/{MANIFEST}")
+        return buckets.has_object(buckets.join(str(uri), MANIFEST))
     return (Path(uri) / MANIFEST).is_file()
 
 
@@ -107,12 +132,13 @@ def read_manifest(uri: str | Path) -> Manifest:
     """Read the manifest of a local or remote artifact.
 
     Raises:
-        IntegrityError: Nothing sealed stands at `uri`.
+        IntegrityError: Nothing sealed stands at `uri`, or its manifest is altered.
     """
     uri = str(uri)
     if not exists(uri):
         raise IntegrityError(f"{uri} holds no {MANIFEST}, so no artifact is there. Run the step that makes it.")
-    text = buckets.read_text(f"{uri}/{MANIFEST}") if buckets.is_bucket(uri) else (Path(uri) / MANIFEST).read_text()
+    remote = buckets.is_bucket(uri)
+    text = buckets.read_bytes(buckets.join(uri, MANIFEST)) if remote else (Path(uri) / MANIFEST).read_bytes()
     return Manifest.from_json(text, uri)
 
 
@@ -132,9 +158,10 @@ def read(uri: str | Path, facts: type[Facts], *, verify: bool = True) -> Stored[
     if not isinstance(manifest.facts, facts):
         kind, wanted = type(manifest.facts).kind, getattr(facts, "kind", facts.__name__)
         raise MismatchError(f"{uri} is a {kind}, and a {wanted} is wanted. Give the other path.")
-    path = _download(str(uri), manifest) if buckets.is_bucket(str(uri)) else Path(uri)
-    check(path, manifest, hashes=verify)
-    return Stored(path, manifest.facts, manifest)
+    if buckets.is_bucket(str(uri)):
+        return Stored(_download(str(uri), manifest, hashes=verify), manifest.facts, manifest)
+    check(Path(uri), manifest, hashes=verify)
+    return Stored(Path(uri), manifest.facts, manifest)
 
 
 def verify(uri: str | Path) -> Manifest:
@@ -148,23 +175,29 @@ def verify(uri: str | Path) -> Manifest:
     return manifest
 
 
-def check(path: Path, manifest: Manifest, *, hashes: bool = True) -> None:
+def check(path: Path, manifest: Manifest, *, hashes: bool = True, where: str = "") -> None:
     """Compare the files under `path` with their manifest.
+
+    Args:
+        path: A local directory.
+        manifest: What its files should be.
+        hashes: Hash every file; otherwise only presence and size are checked.
+        where: What messages call the directory, where it stands for another place.
 
     Raises:
         IntegrityError: A file is missing, short or altered.
     """
     for name, entry in manifest.files.items():
-        file = path / name
+        file, shown = path / name, f"{where or path}/{name}"
         if not file.is_file():
-            raise IntegrityError(f"{file} is missing, and its manifest lists it. Run the step that makes it again.")
+            raise IntegrityError(f"{shown} is missing, and its manifest lists it. Run the step that makes it again.")
         size = file.stat().st_size
         if size != entry.bytes:
             raise IntegrityError(
-                f"{file} has {size:,} bytes, and its manifest says {entry.bytes:,}. Run the step that makes it again."
+                f"{shown} has {size:,} bytes, and its manifest says {entry.bytes:,}. Run the step that makes it again."
             )
         if hashes and hash_file(file) != entry.sha256:
-            raise IntegrityError(f"{file} is altered: its SHA-256 is not the recorded one. Run the step again.")
+            raise IntegrityError(f"{shown} is altered: its SHA-256 is not the recorded one. Run the step again.")
 
 
 def hash_file(path: Path) -> str:
@@ -177,50 +210,32 @@ def hash_file(path: Path) -> str:
 
 
 def hash_files(directory: Path) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file under `directory`, synced to disk, by relative path."""
-    entries = {}
-    for path in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != MANIFEST):
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-        entry = FileEntry(bytes=path.stat().st_size, sha256=hash_file(path))
-        entries[path.relative_to(directory).as_posix()] = entry
-    return entries
+    """Size and SHA-256 of every file under `directory` but its manifest, by relative path."""
+    paths = {p.relative_to(directory).as_posix(): p for p in sorted(directory.rglob("*")) if p.is_file()}
+    return {
+        name: FileEntry(bytes=path.stat().st_size, sha256=hash_file(path))
+        for name, path in paths.items()
+        if name != MANIFEST
+    }
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step: a reader sees the old text or the new, never a mixture."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"{path.name}.partial-", dir=path.parent)
-    os.close(handle)
-    _write_durably(Path(name), text)
-    Path(name).replace(path)
+def cache() -> Path:
+    """Where copies of remote artifacts lie, each named by its digest: `HEADRACE_CACHE`, or the user's cache."""
+    place = os.environ.get("HEADRACE_CACHE")
+    return Path(place) if place else Path.home() / ".cache" / "headrace"
 
 
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _download(uri: str, manifest: Manifest) -> Path:
-    """Bring a remote artifact to the cache, where its digest is its name."""
-    cache = Path(os.environ.get("HEADRACE_CACHE", Path.home() / ".cache" / "headrace"))
-    target = cache / manifest.digest
-    if exists(target):
-        return target
+def _download(uri: str, manifest: Manifest, *, hashes: bool) -> Path:
+    """Bring a remote artifact to the cache; a copy that is there and damaged is fetched again."""
+    target = cache() / manifest.digest
+    with contextlib.suppress(IntegrityError):
+        if read_manifest(target).digest == manifest.digest:
+            check(target, manifest, hashes=hashes)
+            return target
+    atomic.remove(target)
     with writing(target) as tree:
         buckets.download_tree(uri, tree.path, list(manifest.files))
-        check(tree.path, manifest)
-        sealed = tree.commit(manifest.facts, manifest.parents)
-        if sealed.digest != manifest.digest:
+        if tree.commit(manifest.facts, manifest.parents).digest != manifest.digest:
+            check(tree.path, manifest, where=uri)
             raise UnavailableError(f"{uri} changed while it was being read. Try again.")
     return target

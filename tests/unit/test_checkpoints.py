@@ -76,9 +76,12 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(
     assert "step-00000200 cannot be resumed from" in caplog.text
 
 
-def test_saving_after_a_fall_back_replaces_the_damaged_and_keeps_the_good(workspace: Path, tokenizer: Path) -> None:
+@pytest.mark.parametrize("lost", [MODEL_FILE, "manifest.json"])
+def test_saving_after_a_fall_back_replaces_the_damaged_and_keeps_the_good(
+    workspace: Path, tokenizer: Path, lost: str
+) -> None:
     older = checkpoints.save(workspace, contents(100, tokenizer))
-    (checkpoints.save(workspace, contents(300, tokenizer)) / MODEL_FILE).unlink()
+    (checkpoints.save(workspace, contents(300, tokenizer)) / lost).unlink()
     assert checkpoints.find_latest(workspace) == older
     newer = checkpoints.save(workspace, contents(200, tokenizer))
     assert checkpoints.find_latest(workspace) == newer
