@@ -58,8 +58,8 @@ class EvalConfig:
     headline: str | None = None
     """The metric shown for the whole report; the first one measured where none is named."""
     bos_eos: bool = False
-    """Put `<|endoftext|>` before every context, as GPT-J's published numbers were taken. A model trained on
-    documents that cannot see one another has never read it there."""
+    """Put `<|endoftext|>` before every context of a task, as for GPT-J's published numbers; the harness does not.
+    Held-out text is read after one either way."""
     seed: int = 0
     """Few-shot examples follow from it."""
     max_batch_tokens: int = 2**13
@@ -71,6 +71,9 @@ class EvalConfig:
         for name in [*self.tasks, *self.perplexity]:
             if not NAME.fullmatch(name):
                 raise ConfigError(f"{name!r} cannot name a file of scores. Use letters, digits, '_', '-' and '.'.")
+        if self.headline is not None and self.headline.rpartition("/")[0] not in {*self.tasks, *self.perplexity}:
+            known = {*self.tasks, *self.perplexity}
+            raise ConfigError(f"headline={self.headline!r} is measured by nothing. {nearest(self.headline, known)}")
         both = self.tasks.keys() & self.perplexity.keys()
         if both:
             raise ConfigError(f"{sorted(both)[0]!r} names a task and a perplexity. Rename one of them.")

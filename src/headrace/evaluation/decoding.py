@@ -11,8 +11,6 @@ DEFAULT_GEN_TOKENS = 256
 """What the harness generates where a task names no `max_gen_toks`."""
 LENGTH_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 KEYS = (*LENGTH_KEYS, "until", "do_sample", "temperature", "top_k", "top_p")
-UNFINISHED_BYTES = 4
-"""Most bytes of a character that a token may leave open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +45,11 @@ def read_manner(values: Mapping[str, Any]) -> Manner:
 def stopper(decode: Callable[[Sequence[int]], str], until: Sequence[str]) -> Callable[[list[int]], bool] | None:
     """Say whether the latest tokens complete a stop string; None where there is none to wait for.
 
-    Only so many tokens are decoded as could hold one: each stands for a byte or more.
+    Only so many tokens are decoded as could hold one: each that counts stands for a byte or more.
     """
     if not until:
         return None
-    reach = max(len(stop.encode()) for stop in until) + UNFINISHED_BYTES
+    reach = max(len(stop.encode()) for stop in until)
 
     def completed(ids: list[int]) -> bool:
         tail = decode(ids[-reach:])

@@ -7,9 +7,10 @@ still seen by later ones only.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
@@ -22,6 +23,14 @@ from headrace.evaluation.scoring import Pair, Score, Size, batches, cut, score_p
 from headrace.models.generation import generate
 from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load
+
+
+class TextScore(NamedTuple):
+    """What a model makes of a whole text."""
+
+    nats: float
+    """Log-likelihood of all its tokens, each given those before and `<|endoftext|>` before the first."""
+    tokens: int
 
 
 class HeadraceLM(LM):  # type: ignore[misc]
@@ -91,13 +100,18 @@ class HeadraceLM(LM):  # type: ignore[misc]
 
         A text has no prompt, so it is read causally under either mask.
         """
-        ids = self.tokenizer.encode_batch([request.args[0] for request in requests])
-        windows = [list(cut([self.tokenizer.eos_id, *text.tolist()], 1, self.context_tokens)) for text in ids]
-        scores = iter(self._score([pair for pairs in windows for pair in pairs], "causal"))
-        totals = [sum(next(scores).loglikelihood for _ in pairs) for pairs in windows]
+        totals = [score.nats for score in self.score_texts([request.args[0] for request in requests])]
         for request, total in zip(requests, totals, strict=True):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals
+
+    def score_texts(self, texts: Sequence[str]) -> list[TextScore]:
+        """Score whole texts as `loglikelihood_rolling` does, and count their tokens."""
+        ids = self.tokenizer.encode_batch(texts)
+        windows = [list(cut([self.tokenizer.eos_id, *text.tolist()], 1, self.context_tokens)) for text in ids]
+        scores = iter(self._score([pair for pairs in windows for pair in pairs], "causal"))
+        nats = [math.fsum(next(scores).loglikelihood for _ in pairs) for pairs in windows]
+        return [TextScore(total, len(text)) for total, text in zip(nats, ids, strict=True)]
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
         """Continue contexts until a stop string, `<|endoftext|>` or `max_gen_toks`; greedy unless `do_sample`.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.artifacts import Metric
 from headrace.config import decode, encode
 from headrace.errors import IntegrityError
 
@@ -33,6 +34,15 @@ class Example:
     """What the model answered; None where only the target was scored and was not the likeliest."""
     loglikelihoods: list[float] = field(default_factory=list)
     """Nats, of each choice, or of the target alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one task measured."""
+
+    metrics: dict[str, Metric]
+    """By name, such as `acc_norm`."""
+    examples: list[Example]
 
 
 def write_examples(path: Path, examples: Sequence[Example]) -> None:

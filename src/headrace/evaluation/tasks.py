@@ -9,7 +9,6 @@ import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from headrace.errors import DataError
 from headrace.evaluation import estimate
 from headrace.evaluation.config import EXACT_MATCH, TaskConfig
 from headrace.evaluation.lm import HeadraceLM
-from headrace.evaluation.scores import Example, columns
+from headrace.evaluation.scores import Example, Measured, columns
 from headrace.evaluation.sources import Data, Row, question, read_task, uris
 
-__all__ = ["HeadraceLM", "TaskResult", "build_task", "run_task"]
+__all__ = ["HeadraceLM", "build_task", "run_task"]
 
 YAML = {
     "lambada_openai": "lambada/lambada_openai.yaml",
@@ -34,16 +33,7 @@ YAML = {
 """Where the harness defines each task, under its `tasks`."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskResult:
-    """What one task measured."""
-
-    metrics: dict[str, Metric]
-    """By the harness's name of the metric, such as `acc_norm`."""
-    examples: list[Example]
-
-
-def run_task(lm: HeadraceLM, name: str, config: TaskConfig, data: Data, *, seed: int = 0) -> TaskResult:
+def run_task(lm: HeadraceLM, name: str, config: TaskConfig, data: Data, *, seed: int = 0) -> Measured:
     """Run one task through the harness's evaluator.
 
     Raises:
@@ -59,7 +49,7 @@ def run_task(lm: HeadraceLM, name: str, config: TaskConfig, data: Data, *, seed:
     examples = [_example(task, sample) for sample in samples]
     better = task.higher_is_better()
     names = samples[0]["metrics"]
-    return TaskResult({m: _metric(task, m, examples, name, higher_is_better=better[m]) for m in names}, examples)
+    return Measured({m: _metric(task, m, examples, name, higher_is_better=better[m]) for m in names}, examples)
 
 
 def build_task(name: str, config: TaskConfig, data: Data, folder: Path, *, seed: int = 0) -> Any:

@@ -2,15 +2,23 @@
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from headrace import storage
+from headrace.artifacts import MODEL_FILE, TOKENIZER_FILE, Checkpoint, EvalReport
+from headrace.config import encode
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
+from headrace.evaluation import estimate
+from headrace.evaluation.scores import Example, columns, write_examples
 from headrace.models.convert import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
+from headrace.models.pretrained import save_weights
+from headrace.storage import Stored
 
 SENTENCES = [
     "The river carries water to the wheel, and the wheel turns the millstone.",
@@ -61,3 +69,44 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, model: GPTJ, tokenizer_file
     fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), eos_token="<|endoftext|>")
     loaded = AutoModelForCausalLM.from_pretrained(folder)
     return HFLM(pretrained=loaded, tokenizer=fast, batch_size=4, max_length=model.config.context_tokens, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def seal(model: GPTJ, tokenizer: TextTokenizer) -> Callable[..., Path]:
+    """Seal `model` as a checkpoint: `seal(folder, mask)`; `step` tells one from another."""
+
+    def sealed(folder: Path, mask: Any = "prefix", step: int = 1) -> Path:
+        with storage.writing(folder) as tree:
+            save_weights(model, tree.path / MODEL_FILE)
+            tokenizer.save(tree.path / TOKENIZER_FILE)
+            facts = Checkpoint(
+                step=step,
+                tokens_seen=0,
+                labels_seen=0,
+                model=encode(model.config),
+                tokenizer=tokenizer.fingerprint,
+                mask=mask,
+                config={},
+                loss=0.0,
+            )
+            tree.commit(facts)
+        return folder
+
+    return sealed
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Callable[..., Stored[EvalReport]]:
+    """Seal a report of given scores: `report("candidate", [1, 0, 1], facts=[...])`, by task."""
+
+    def sealed(checkpoint: str, *, data: str = "data", **tasks: Sequence[float]) -> Stored[EvalReport]:
+        with storage.writing(tmp_path / f"{checkpoint}-{data}") as tree:
+            metrics = {}
+            for task, scores in tasks.items():
+                examples = [Example(id=f"{n}-x", scores={"exact_match": float(s)}) for n, s in enumerate(scores)]
+                write_examples(tree.path / "scores" / f"{task}.jsonl", examples)
+                metrics[f"{task}/exact_match"] = estimate.mean(*columns(examples, "exact_match"), task)
+            tree.commit(EvalReport(checkpoint=checkpoint, mask="prefix", metrics=metrics, data=data))
+        return storage.read(tmp_path / f"{checkpoint}-{data}", EvalReport)
+
+    return sealed

@@ -1,0 +1,144 @@
+"""The measurement of one checkpoint: every task and perplexity of a configuration, sealed as an EvalReport.
+
+Beside the manifest lie `scores/TASK.jsonl`, one line for each example, and `evaluation.json`, what was asked
+and of which data. Equal checkpoints, data and configurations give equal digests.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from headrace import storage
+from headrace.artifacts import EvalReport, Manifest
+from headrace.config import encode
+from headrace.data.documents import sealed_parents
+from headrace.data.tokenizer import load_tokenizer
+from headrace.evaluation.config import EvalConfig
+from headrace.evaluation.lm import HeadraceLM
+from headrace.evaluation.perplexity import run_perplexity
+from headrace.evaluation.scores import FOLDER, Measured, write_examples
+from headrace.evaluation.sources import Data, label_files, read_bytes, uris
+from headrace.evaluation.tasks import run_task
+from headrace.models.pretrained import Pretrained, load
+from headrace.tracking import Tracker
+
+DETAILS = "evaluation.json"
+PLACEMENT = ("max_batch_tokens", "headline")
+"""Parts of a configuration that decide no score."""
+
+
+def evaluate(
+    checkpoint_uri: str | Path, output_uri: str | Path, config: EvalConfig, *, data: Data, tracker: Tracker
+) -> Manifest:
+    """Measure a checkpoint under the mask it was trained with.
+
+    Args:
+        checkpoint_uri: A sealed Checkpoint.
+        output_uri: Where the report goes.
+        config: What to measure.
+        data: Files by the names that `config` uses; others are not read.
+        tracker: Told the metrics with their standard errors, and how far the evaluation is.
+
+    Raises:
+        ConfigError: Data that `config` names and `data` has not.
+        DataError: A data file that cannot be read as what its task needs.
+        IntegrityError: A checkpoint that is not whole.
+        TrainingError: A model that gives no finite log-likelihoods.
+    """
+    pretrained = load(checkpoint_uri)
+    lm = _open(pretrained, config)
+    asked = describe(config, data)
+    tracker.params({"data": identity(asked), "mask": lm.mask, "lm_eval": asked["lm_eval"]})
+    with storage.writing(output_uri) as tree:
+        metrics = {}
+        for name, measured in _measure(lm, config, data, tracker):
+            write_examples(tree.path / FOLDER / f"{name}.jsonl", measured.examples)
+            metrics.update({f"{name}/{metric}": value for metric, value in measured.metrics.items()})
+        cut = {"truncated_requests": lm.truncated_requests, "truncated_tokens": lm.truncated_tokens}
+        _write_details(tree.path, {**asked, **cut})
+        tracker.metrics({key: metric.value for key, metric in metrics.items()})
+        tracker.metrics({f"{key}_stderr": metric.stderr for key, metric in metrics.items()} | cut)
+        digest = pretrained.checkpoint.digest
+        facts = EvalReport(checkpoint=digest, mask=lm.mask, metrics=metrics, data=identity(asked))
+        return tree.commit(facts, {"checkpoint": digest, **_corpora(config, data)})
+
+
+def nothing_to_beat(output_uri: str | Path, config: EvalConfig, *, data: Data) -> Manifest:
+    """Seal a report without metrics: what stands for a champion where there is none yet."""
+    asked = describe(config, data)
+    with storage.writing(output_uri) as tree:
+        _write_details(tree.path, asked)
+        facts = EvalReport(checkpoint="", mask="causal", metrics={}, data=identity(asked))
+        return tree.commit(facts, _corpora(config, data))
+
+
+def headline(report: EvalReport, config: EvalConfig) -> str:
+    """The one number shown for a report, as `facts_heldout/exact_match 0.870 ± 0.012`."""
+    names = [*config.tasks, *config.perplexity]
+    found = (key for name in names for key in sorted(report.metrics) if key.rpartition("/")[0] == name)
+    key = config.headline if config.headline in report.metrics else next(found, None)
+    if key is None:
+        return "nothing measured"
+    return f"{key} {report.metrics[key].value:.3f} ± {report.metrics[key].stderr:.3f}"
+
+
+def describe(config: EvalConfig, data: Data) -> dict[str, Any]:
+    """What decides the scores besides the checkpoint: the configuration, the harness, each file's SHA-256."""
+    kinds = {task.data: task.kind for task in config.tasks.values()}
+    kinds.update({task.fewshot: task.kind for task in config.tasks.values() if task.fewshot})
+    files = {
+        name: [
+            hashlib.sha256(read_bytes(file)).hexdigest()
+            for uri in uris(data, name)
+            for file in (uri, *label_files(kinds.get(name, ""), uri))
+        ]
+        for name in config.data_names()
+    }
+    settings = {key: value for key, value in encode(config).items() if key not in PLACEMENT}
+    return {"config": settings, "files": files, "lm_eval": importlib.metadata.version("lm_eval")}
+
+
+def identity(asked: dict[str, Any]) -> str:
+    """SHA-256 over what was asked; `EvalReport.data`."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _open(pretrained: Pretrained, config: EvalConfig) -> HeadraceLM:
+    return HeadraceLM(
+        pretrained.model,
+        load_tokenizer(pretrained.tokenizer_file),
+        pretrained.checkpoint.facts.mask,
+        max_batch_tokens=config.max_batch_tokens,
+        bos_eos=config.bos_eos,
+        seed=config.seed,
+    )
+
+
+def _measure(lm: HeadraceLM, config: EvalConfig, data: Data, tracker: Tracker) -> Iterator[tuple[str, Measured]]:
+    """Run one part after the other, telling the tracker how far all of them are."""
+    parts = len(config.tasks) + len(config.perplexity)
+    for done, name in enumerate([*config.tasks, *config.perplexity]):
+        tracker.progress(name, done / parts)
+        lm.on_progress = _teller(tracker, name, done, parts)
+        if name in config.tasks:
+            yield name, run_task(lm, name, config.tasks[name], data, seed=config.seed)
+        else:
+            yield name, run_perplexity(lm, name, uris(data, config.perplexity[name]))
+    tracker.progress("evaluated", 1.0)
+
+
+def _teller(tracker: Tracker, name: str, done: int, parts: int) -> Callable[[float], None]:
+    """What one part's share means for the whole."""
+    return lambda share: tracker.progress(name, (done + share) / parts)
+
+
+def _write_details(folder: Path, values: dict[str, Any]) -> None:
+    (folder / DETAILS).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
+
+
+def _corpora(config: EvalConfig, data: Data) -> dict[str, str]:
+    """Digests of the sealed corpora that the data lie in."""
+    return sealed_parents([uri for name in config.data_names() for uri in uris(data, name)])
