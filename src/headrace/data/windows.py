@@ -102,11 +102,12 @@ class Source:
         Packing sorts examples by length, and cutting leaves the parts of a document in a row: without
         the shuffle, neighbouring rows would resemble each other.
         """
-        window = self._build(place)
+        window, skipped = self._build(place), 0
         while not len(window.rows.tokens_BT):
+            skipped += window.skipped
             window = self._build(window.after)
         order_R = permutation(len(window.rows.tokens_BT), *self._words, place.epoch, place.document, place.offset)
-        return Window(window.rows.take(order_R), window.after, window.skipped)
+        return Window(window.rows.take(order_R), window.after, skipped + window.skipped)
 
     def _causal(self, place: Place) -> Window:
         chunks, after = self._read(place, shortest=1)

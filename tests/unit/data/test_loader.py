@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from headrace.config import decode, encode
 from headrace.data.batch import Batch
 from headrace.data.loader import BatchStream, LoaderConfig, SourceConfig
 from headrace.data.shard_files import OpenShards
+from headrace.data.shards import ShardConfig, open_shards, write_shards
 from headrace.data.tokenizer import TextTokenizer
 from headrace.data.vocabulary import SpecialTokens
 from headrace.errors import ConfigError, MismatchError
@@ -126,6 +128,26 @@ def test_a_state_that_was_handed_out_does_not_change_later(shards: dict[str, Ope
     before = json.dumps(state)
     stream.next()
     assert json.dumps(state) == before
+
+
+def test_documents_without_tokens_are_skipped_and_counted(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import normalizers
+
+    tokenizer.save(tmp_path / "tokenizer.json")
+    backend = Backend.from_file(str(tmp_path / "tokenizer.json"))
+    backend.normalizer = normalizers.Strip()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    texts = [" " if n % 3 == 0 else f"{n} turns of the wheel" for n in range(30)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    write_shards([str(tmp_path / "c.jsonl")], tmp_path, tmp_path / "made", ShardConfig())
+    config = LoaderConfig(context_tokens=64, rows=4, sources={"a": SourceConfig(objective="prefix")}, window_rows=1)
+    stream = stream_of({"a": open_shards(tmp_path / "made")}, config)
+    for _ in range(20):
+        assert (stream.next().labels_BT >= 0).any(axis=1).all()
+    state = stream.state()["a"]
+    assert state["epoch"] > 3
+    assert 10 * state["epoch"] <= state["skipped"] <= 10 * (state["epoch"] + 1)
 
 
 def test_weights_are_shares_of_the_filled_positions(shards: dict[str, OpenShards]) -> None:

@@ -180,12 +180,6 @@ def test_answers_survive_and_prompts_lose_their_beginning(answers: OpenShards) -
     assert cut > 2
 
 
-def test_single_tokens_are_skipped_and_counted(texts: OpenShards, monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths = texts.lengths
-    monkeypatch.setattr(texts, "lengths", lambda numbers: np.where(numbers % 2, 1, lengths(numbers)))
-    assert source_of(texts, "prefix", rows=12).window(Place()).skipped > 0
-
-
 def test_windows_of_a_tiny_source_go_round_it(shards_of: MakeShards) -> None:
     source = source_of(shards_of([{"prompt": "ab", "target": "cd"}]), "instruction")
     window = source.window(Place())
