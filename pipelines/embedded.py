@@ -8,6 +8,7 @@ its own, and it is told where to report), which cache answers, and that nobody p
 import contextlib
 import contextvars
 import functools
+import logging
 import os
 import re
 import signal
@@ -64,7 +65,7 @@ class EmbeddedRun:
             KeyboardInterrupt: The run was interrupted; its processes are gone.
         """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        with self._exchanged(), (self.folder / "runner.log").open("a") as log, contextlib.redirect_stdout(log):
+        with self._exchanged(), self._told_to(self.folder / "runner.log"):
             local.init(
                 local.SubprocessRunner(use_venv=False),
                 pipeline_root=str(self.home / "artifacts"),
@@ -79,6 +80,19 @@ class EmbeddedRun:
                 self._end_processes()
                 raise
         return not self.board.failed()
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _told_to(place: Path) -> Iterator[None]:
+        """Send what KFP prints and logs to a file; the table speaks for the run."""
+        root = logging.getLogger()
+        with place.open("a") as log, contextlib.redirect_stdout(log):
+            handler = logging.StreamHandler(log)
+            kept, root.handlers = root.handlers, [handler]
+            try:
+                yield
+            finally:
+                root.handlers = kept
 
     @contextlib.contextmanager
     def _exchanged(self) -> Iterator[None]:

@@ -24,7 +24,6 @@ def deploy(version: dsl.Input[dsl.Model], config: dict, endpoint: dsl.Output[dsl
     with task(config, {"version": version}) as run:
         promoted = storage.read(version.path, ModelVersion).facts
         checkpoint = str(registry.fetch(registry.resolve(promoted.uri)))
-        settings = decode(DeployConfig, config)
-        manifest = deploy_version(checkpoint, endpoint.path, promoted.uri, settings.probes, settings.server, run)
+        manifest = deploy_version(checkpoint, endpoint.path, promoted.uri, decode(DeployConfig, config), run)
         answer = next(iter(manifest.facts.answers.values()))
         run.made(endpoint, manifest, f"answers {answer.strip()!r}")

@@ -1,0 +1,118 @@
+"""The whole chain through the real command: text to a promoted, served version, and what repeats it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.project import make_project
+
+STAGES = [
+    "gather",
+    "train-tokenizer",
+    "tokenize 1",
+    "tokenize 2",
+    "tokenize 3",
+    "combine instructions",
+    "combine text",
+    "pretrain",
+    "finetune ul2",
+    "finetune instruct",
+    "evaluate base",
+    "evaluate candidate",
+    "evaluate-incumbent",
+    "gate",
+    "promote",
+    "deploy",
+    "close",
+]
+
+
+def headrace(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headrace.cli", *arguments]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "HEADRACE"))}
+    return subprocess.run(
+        command, cwd=project, env={**kept, **environment}, capture_output=True, text=True, timeout=500
+    )
+
+
+def run(project: Path, *arguments: str, chain: str = "end_to_end") -> dict[str, Any]:
+    place = project / "told.json"
+    done = headrace(project, "run", chain, "--recipe", "tiny", "--json", str(place), *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(place.read_text())
+    return told
+
+
+def states(told: dict[str, Any]) -> dict[str, str]:
+    return {stage["name"]: stage["state"] for stage in told["stages"]}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("project") / "colours")
+
+
+@pytest.fixture(scope="module")
+def first(project: Path) -> dict[str, Any]:
+    return run(project)
+
+
+@pytest.mark.xdist_group("chain")
+class TestChain:
+    def test_every_stage_runs_and_the_passing_candidate_is_promoted_and_answers(self, first: dict[str, Any]) -> None:
+        assert sorted(states(first)) == sorted(STAGES)
+        assert set(states(first).values()) == {"done"}
+        assert first["verdict"]["passed"] is True
+        base, candidate = (first["metrics"][f"evaluate {who}"]["colours/exact_match"] for who in ("base", "candidate"))
+        assert candidate["value"] > 0.5 > base["value"]
+        assert candidate["n"] == 40
+        endpoint = first["facts"]["deploy/endpoint"]
+        assert endpoint["model"] == "models:/colours/1"
+        assert endpoint["answers"].keys() == {"Which colour does ada like?"}
+
+    def test_running_again_computes_nothing_and_links_each_cached_run_to_its_origin(
+        self, project: Path, first: dict[str, Any]
+    ) -> None:
+        again = run(project)
+        assert [name for name, state in states(again).items() if state != "cached"] == ["close"]
+        assert again["facts"] == first["facts"]
+        assert again["run_id"] != first["run_id"]
+
+    def test_changing_the_evaluation_reruns_it_and_what_follows(self, project: Path, first: dict[str, Any]) -> None:
+        changed = states(run(project, "--set", "evaluation.seed=7"))
+        rerun = {name for name, state in changed.items() if state == "done"}
+        # Version 1 is registered already and stays champion; its evidence is new, so it is promoted on it again.
+        assert {"evaluate base", "evaluate candidate", "evaluate-incumbent", "gate"} <= rerun
+        assert rerun <= {*STAGES[STAGES.index("evaluate base") :]}
+        assert all(changed[name] == "cached" for name in STAGES[: STAGES.index("evaluate base")])
+
+    def test_a_version_rolled_back_is_not_promoted_again_by_the_cache(
+        self, project: Path, first: dict[str, Any]
+    ) -> None:
+        done = headrace(project, "models", "rollback", "colours", "--reason", "wrong colours")
+        assert done.returncode == 0, done.stderr
+        told = run(project)
+        assert told["verdict"]["passed"] is False
+        assert [rule["name"] for rule in told["verdict"]["rules"] if not rule["passed"]] == ["not rolled back"]
+        assert states(told)["promote"] == "skipped"
+        listed = json.loads(headrace(project, "models", "list", "--json").stdout)
+        assert [version["aliases"] for version in listed] == [[]]
+
+
+def test_compile_writes_an_ir_that_names_every_component(project: Path, tmp_path: Path) -> None:
+    import yaml
+
+    done = headrace(project, "compile", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for name in ("pretraining", "finetuning", "release", "end_to_end"):
+        documents = list(yaml.safe_load_all((tmp_path / f"{name}.yaml").read_text()))
+        executors = documents[0]["deploymentSpec"]["executors"].values()
+        assert all("kfp==" not in " ".join(e["container"]["command"]) for e in executors)
+        assert "close" in documents[0]["root"]["dag"]["tasks"]
+        platform = documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values()
+        assert all(e["fieldPathAsEnv"][0]["name"] == "HEADRACE_PIPELINE_RUN" for e in platform)
