@@ -180,7 +180,13 @@ with task():
 
 
 def test_a_task_ends_when_its_runner_is_gone(home: Path, tmp_path: Path) -> None:
-    child = "import time; from headrace.status import follow_runner; follow_runner(); print('up', flush=True); time.sleep(60)"
+    child = """
+import time
+from headrace.status import follow_runner
+follow_runner()
+print("up", flush=True)
+time.sleep(60)
+"""
     runner = f"""
 import os, subprocess, sys
 task = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE,
