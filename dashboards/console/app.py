@@ -18,13 +18,13 @@ def main() -> None:
     ]
     page = st.navigation(pages, position="top")
 
-    from dashboards.console.words import escape
+    from dashboards.console.words import escape, unsigned
     from headrace.errors import HeadraceError
 
     try:
         page.run()
     except HeadraceError as error:
-        st.error(escape(str(error)))
+        st.error(escape(unsigned(str(error))))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from dashboards.console.runs import Stage
 from dashboards.console.words import duration
+from headrace.artifacts import Rule
 
 COLOURS = {"running": "#c77700", "done": "#2f9e5f", "cached": "#6b7fa8", "failed": "#d64550", "stopped": "#8a8a8a"}
 """Of the states of a run; each has a contrast of 3 or more with white and with Streamlit's dark page."""
@@ -62,6 +63,34 @@ def _bars(stages: Sequence[Stage], state: str, started: float, unit: float) -> d
         "marker": {"color": COLOURS[state], "line": {"color": COLOURS[state], "width": 2}},
         "hovertemplate": "%{y}: %{text}<extra></extra>",
     }
+
+
+def differences(rules: Sequence[Rule]) -> go.Figure | None:
+    """By how much the candidate was better, with its confidence interval, for every rule that compared.
+
+    Returns:
+        None where no rule compared the candidate with another model.
+    """
+    compared = [rule for rule in rules if {"difference", "low", "high"} <= rule.numbers.keys()]
+    if not compared:
+        return None
+    values = [rule.numbers["difference"] for rule in compared]
+    interval = {
+        "type": "data",
+        "symmetric": False,
+        "array": [rule.numbers["high"] - rule.numbers["difference"] for rule in compared],
+        "arrayminus": [rule.numbers["difference"] - rule.numbers["low"] for rule in compared],
+        "color": COLOURS["stopped"],
+    }
+    colours = [COLOURS["done" if rule.passed else "failed"] for rule in compared]
+    names = [rule.name for rule in compared]
+    figure = go.Figure()
+    figure.add_scatter(x=values, y=names, error_x=interval, mode="markers", marker={"size": 11, "color": colours})
+    figure.add_vline(x=0, line={"color": COLOURS["stopped"], "dash": "dot"})
+    figure.update_layout(height=90 + ROW_PIXELS * len(compared), margin={"l": 0, "r": 0, "t": 10, "b": 0})
+    figure.update_xaxes(title="difference; right of the line the candidate is better", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    return figure
 
 
 def curves(points: Mapping[str, Sequence[tuple[int, float]]], metric: str) -> go.Figure:

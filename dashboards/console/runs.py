@@ -80,14 +80,22 @@ def stages(run: PipelineRun) -> list[Stage]:
     return sorted((_stage(child) for child in found), key=lambda stage: stage.started)
 
 
+def latest(of: Sequence[Stage]) -> list[Stage]:
+    """The last attempt at each stage: one that failed and was then retried counts as what the retry made of it."""
+    return list({stage.name: stage for stage in of}.values())
+
+
 def curves(of: Sequence[Stage], metric: str) -> dict[str, list[tuple[int, float]]]:
-    """Step and value of a metric, by stage, for the stages that measured it over steps."""
-    histories = {
-        stage.name: [(point.step, point.value) for point in client().get_metric_history(stage.run_id, metric)]
-        for stage in of
-        if metric in stage.metrics
-    }
-    return {name: sorted(points) for name, points in histories.items() if len(points) > 1}
+    """Step and value of a metric, by stage, for the stages that measured it over steps.
+
+    The attempts at a stage make one curve, since each resumes where the one before it was stopped.
+    """
+    values: dict[str, dict[int, float]] = {}
+    for stage in of:
+        if metric in stage.metrics:
+            history = client().get_metric_history(stage.run_id, metric)
+            values.setdefault(stage.name, {}).update((point.step, point.value) for point in history)
+    return {name: sorted(points.items()) for name, points in values.items() if len(points) > 1}
 
 
 def measured_in_steps(of: Sequence[Stage]) -> list[str]:

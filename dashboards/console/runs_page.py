@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboards.console import charts, runs
 from dashboards.console.runs import PipelineRun, Stage
-from dashboards.console.words import duration, escape, moment, number
+from dashboards.console.words import duration, escape, moment, number, unsigned
 from headrace.tracking import tracking_uri
 
 NO_RUNS = """
@@ -20,10 +20,11 @@ REFRESH_SECONDS = 5
 def draw() -> None:
     """Let one run be chosen and show it; a run that goes on is looked at again every few seconds."""
     st.header("Runs")
-    found = runs.pipeline_runs()
+    with st.spinner("Reading MLflow"):
+        found = runs.pipeline_runs()
     if not found:
         st.info(NO_RUNS)
-        st.caption(escape(f"Reading {tracking_uri()}"))
+        st.caption(escape(f"Reading {unsigned(tracking_uri())}"))
         return
     by_id = {run.run_id: run for run in found}
     chosen = st.selectbox("Run", list(by_id), format_func=lambda run_id: label(by_id[run_id]))
@@ -64,20 +65,20 @@ def show(run_id: str, watched: bool = False) -> None:
     st.plotly_chart(charts.timeline(stages, run.started), key="timeline", config=charts.PLAIN)
     show_curves(stages)
     show_measured(stages)
-    st.caption(escape(f"Run {run.name}, read from {tracking_uri()}"))
+    st.caption(escape(f"Run {run.name}, read from {unsigned(tracking_uri())}"))
 
 
 def show_numbers(run: PipelineRun, stages: list[Stage]) -> None:
     """How the run stands, at a glance."""
-    cached = sum(stage.state == "cached" for stage in stages)
-    failed = [stage.name for stage in stages if stage.state == "failed"]
+    latest = runs.latest(stages)
     columns = st.columns(4)
     columns[0].metric("State", run.state)
     columns[1].metric("Took" if run.state != "running" else "Running for", duration(run.seconds))
-    columns[2].metric("Stages", len(stages))
-    columns[3].metric("Answered by the cache", cached)
+    columns[2].metric("Stages", len(latest))
+    columns[3].metric("Answered by the cache", sum(stage.state == "cached" for stage in latest))
+    failed = ", ".join(stage.name for stage in latest if stage.state == "failed")
     if failed:
-        st.error(escape(f"Failed: {', '.join(failed)}. Its log and parameters are in MLflow; `headrace ui` opens it."))
+        st.error(f"Failed: {escape(failed)}. `headrace ui` shows what was asked of it and what it measured.")
 
 
 def show_curves(stages: list[Stage]) -> None:

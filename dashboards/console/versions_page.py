@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from dashboards.console import versions
+from dashboards.console import charts, versions
 from dashboards.console.versions import Release
-from dashboards.console.words import escape, number
+from dashboards.console.words import escape, number, unsigned
 from headrace.artifacts import Rule, Verdict
 from headrace.tracking import tracking_uri
 
@@ -21,10 +21,11 @@ DIGEST_LETTERS = 12
 def draw() -> None:
     """Let a model and one of its versions be chosen, and show why it was promoted."""
     st.header("Versions")
-    models = versions.models()
+    with st.spinner("Reading MLflow"):
+        models = versions.models()
     if not models:
         st.info(NO_MODELS)
-        st.caption(escape(f"Reading {tracking_uri()}"))
+        st.caption(escape(f"Reading {unsigned(tracking_uri())}"))
         return
     found = versions.releases(st.selectbox("Model", models))
     if not found:
@@ -75,6 +76,8 @@ def show_verdict(verdict: Verdict) -> None:
     (st.success if verdict.passed else st.error)(said)
     against = verdict.champion[:DIGEST_LETTERS] if verdict.champion else "nothing, as the first of its name"
     st.markdown(escape(f"Checkpoint {verdict.candidate[:DIGEST_LETTERS]} was held against {against}."))
+    if (figure := charts.differences(verdict.rules)) is not None:
+        st.plotly_chart(figure, key="differences", config=charts.PLAIN)
     st.table([rule_row(rule) for rule in verdict.rules])
 
 

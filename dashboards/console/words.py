@@ -9,6 +9,11 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#+$~|:!-])", r"\\\1", text)
 
 
+def unsigned(text: str) -> str:
+    """Text without the user and password of any address in it: a tracking URI may be a database's."""
+    return re.sub(r"://[^/\s]*@", "://", text)
+
+
 def duration(seconds: float) -> str:
     """Seconds in the two largest units that say something: `4.2 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 9.95:

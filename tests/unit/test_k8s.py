@@ -1,5 +1,6 @@
 """The manifests, read as files and, where a kustomize binary is installed, as it renders them."""
 
+import importlib
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -162,6 +163,24 @@ def test_clients_look_for_mlflow_where_its_service_is() -> None:
     (generated,) = kustomization(BASE)["configMapGenerator"]
     (port,) = named("Service", "mlflow")["spec"]["ports"]
     assert f"tracking-uri=http://mlflow:{port['port']}" in generated["literals"]
+
+
+@pytest.mark.parametrize(("directory", "recipe"), [(BASE, "gptjt_6b"), (KIND, "demo")], ids=["base", "kind"])
+def test_model_served_is_the_champion_that_a_recipe_registers(directory: Path, recipe: str) -> None:
+    module = importlib.import_module(f"pipelines.recipes.{recipe}")
+    (generated,) = kustomization(directory)["configMapGenerator"]
+    assert f"model={getattr(module, recipe)().model}@champion" in generated["literals"]
+
+
+def test_model_server_is_started_with_options_it_has() -> None:
+    from typer.testing import CliRunner
+
+    from headrace.cli.app import app
+
+    container = container_of("model-server")
+    offered = CliRunner().invoke(app, [*container["command"][1:], "--help"]).output
+    for argument in container["args"][1:]:
+        assert argument.partition("=")[0] in offered
 
 
 def test_images_carry_the_version_of_this_release() -> None:

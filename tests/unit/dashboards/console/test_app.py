@@ -87,8 +87,9 @@ def test_the_champion_shows_its_rules_and_numbers(store: Any) -> None:
     assert not app.exception
     assert "2 of 2 rules passed" in shown
     assert "Checkpoint c2c2c2c2c2c2 was held against c1c1c1c1c1c1." in shown
-    assert "facts_heldout/exact_match is 0.87, and the champion's *is* 0.52." in shown
-    assert "candidate 0.87 · champion 0.52 · p_value 0.0004 · n 400" in shown
+    assert "facts/exact_match differs from champion's by +0.35 (+0.3 to +0.4), *p = 0.0004*." in shown
+    assert "difference 0.35 · low 0.3 · high 0.4 · p_value 0.0004 · n 400 · alpha 0.05" in shown
+    assert charts_of(app)[0]["data"][0]["y"] == ["beats champion"]
     assert app.code[0].value == "headrace models rollback demo"
 
 
@@ -108,13 +109,14 @@ def test_a_version_without_evidence_is_marked_so(store: Any) -> None:
 
 
 def test_an_unreachable_store_is_one_line_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     tracking.client.cache_clear()
     app = opened()
     assert not app.exception
     (error,) = app.error
     assert "MLflow at http://127.0.0.1:9 does not answer" in error.value.replace("\\", "")
+    assert "secret" not in text_of(app)
 
 
 def test_nothing_is_reported_to_streamlit() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from dashboards.console import charts
 from dashboards.console.runs import Stage, State
+from headrace.artifacts import Rule
 
 PAGES = {"light": "#ffffff", "dark": "#171614", "older dark": "#0e1117"}
 
@@ -61,6 +62,26 @@ def test_long_runs_are_measured_in_hours() -> None:
     figure = charts.timeline([stage("pretrain", "running", 3600, 7200)], started=1000)
     assert (figure.data[0].base, figure.data[0].x) == ((1,), (2,))
     assert figure.layout.xaxis.title.text == "hours since the run began"
+
+
+def test_differences_show_the_interval_of_every_rule_that_compared() -> None:
+    numbers = {"difference": 0.35, "low": 0.3, "high": 0.42}
+    better = Rule(name="beats champion", passed=True, reason="", numbers=numbers)
+    worse = Rule(name="beats base", passed=False, reason="", numbers={"difference": -0.1, "low": -0.3, "high": 0.05})
+    figure = charts.differences([Rule(name="floor", passed=True, reason="", numbers={"value": 1.0}), better, worse])
+    assert figure is not None
+    (points,) = figure.data
+    assert (points.x, points.y) == ((0.35, -0.1), ("beats champion", "beats base"))
+    ends = zip(points.x, points.error_x.arrayminus, points.error_x.array, strict=True)
+    assert [(at - minus, at + plus) for at, minus, plus in ends] == [
+        pytest.approx((0.3, 0.42)),
+        pytest.approx((-0.3, 0.05)),
+    ]
+    assert points.marker.color == (charts.COLOURS["done"], charts.COLOURS["failed"])
+
+
+def test_a_verdict_that_compared_nothing_has_no_chart() -> None:
+    assert charts.differences([Rule(name="beats champion", passed=True, reason="There is no champion yet.")]) is None
 
 
 def test_curves_have_a_line_for_each_stage() -> None:

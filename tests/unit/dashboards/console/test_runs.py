@@ -69,6 +69,19 @@ def test_curves_are_of_the_stages_that_measured_over_steps(by_name: dict[str, ru
     assert runs.curves(stages, "facts_heldout/exact_match") == {}
 
 
+def test_attempts_at_a_stage_are_one_stage_and_one_curve(store: Any) -> None:
+    parent = store.pipeline("resumed", begins=5000, seconds=90)
+    stopped = store.stage(parent, "pretrain", begins=5000, seconds=30, status="FAILED")
+    resumed = store.stage(parent, "pretrain", begins=5040, seconds=30)
+    store.metric(stopped, "loss", [6.0, 5.0])
+    for step, value in ((20, 5.0), (30, 4.0)):
+        store.client.log_metric(resumed, "loss", value, step=step)
+    stages = runs.stages(runs.pipeline_run(parent))
+    assert [stage.state for stage in stages] == ["failed", "done"]
+    assert [(stage.name, stage.state) for stage in runs.latest(stages)] == [("pretrain", "done")]
+    assert runs.curves(stages, "loss") == {"pretrain": [(10, 6.0), (20, 5.0), (30, 4.0)]}
+
+
 def test_runs_are_found_as_the_tracker_of_pipelines_writes_them(store: Any) -> None:
     from headrace import tracking
 

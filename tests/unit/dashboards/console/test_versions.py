@@ -43,7 +43,8 @@ def test_evidence_that_cannot_be_read_is_no_verdict(store: Any) -> None:
 
 
 def test_promotion_and_rollback_are_seen(store: Any, tmp_path: Path) -> None:
-    promoted = [promote(tmp_path, step) for step in (1, 2)]
+    promoted = [promote(tmp_path, 1, champion=None)]
+    promoted.append(promote(tmp_path, 2, champion=promoted[0]))
     registry.rollback("seen", "it stutters")
     taken, restored = versions.releases("seen")
     assert [taken.version.checkpoint, restored.version.checkpoint] == promoted[::-1]
@@ -53,7 +54,7 @@ def test_promotion_and_rollback_are_seen(store: Any, tmp_path: Path) -> None:
     assert taken.verdict.rules == (Rule(name="better", passed=True, reason="2 beats 1.", numbers={"step": 2.0}),)
 
 
-def promote(folder: Path, step: int) -> str:
+def promote(folder: Path, step: int, champion: str | None) -> str:
     """Promote a checkpoint of `step` steps as `seen`, as a pipeline does; its digest."""
     facts = Checkpoint(
         step=step, tokens_seen=1, labels_seen=1, model={}, tokenizer="", mask="causal", config={}, loss=0.0
@@ -61,7 +62,7 @@ def promote(folder: Path, step: int) -> str:
     with storage.writing(folder / f"checkpoint-{step}") as tree:
         digest = tree.commit(facts).digest
     rule = Rule(name="better", passed=True, reason=f"{step} beats {step - 1}.", numbers={"step": float(step)})
-    verdict = Verdict(passed=True, candidate=digest, champion=None, model="seen", rules=(rule,))
+    verdict = Verdict(passed=True, candidate=digest, champion=champion, model="seen", rules=(rule,))
     with storage.writing(folder / f"verdict-{step}") as tree:
         tree.commit(verdict)
     run_id = tracking.nested_run("promotion", "promote")

@@ -3,7 +3,7 @@
 import pytest
 from markdown_it import MarkdownIt
 
-from dashboards.console.words import duration, escape, moment, number
+from dashboards.console.words import duration, escape, moment, number, unsigned
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,15 @@ def test_foreign_text_passes_through_markdown_unchanged() -> None:
     rendered = MarkdownIt("gfm-like", {"linkify": False}).render(escape(text))
     shown = rendered.replace("&lt;", "<").replace("&gt;", ">")
     assert shown == f"<p>{text}</p>\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:s3cr@t@db:5432/mlflow is down", "postgresql://db:5432/mlflow is down"),
+        ("https://token@mlflow.example/a@b", "https://mlflow.example/a@b"),
+        ("sqlite:////home/me@here/mlflow.db", "sqlite:////home/me@here/mlflow.db"),
+    ],
+)
+def test_addresses_are_shown_without_who_may_use_them(address: str, shown: str) -> None:
+    assert unsigned(address) == shown
