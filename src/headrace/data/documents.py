@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace import buckets, storage
-from headrace.artifacts import MANIFEST
 from headrace.errors import DataError
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.zst")
@@ -53,7 +52,7 @@ def list_sources(uri: str) -> list[str]:
 
 def _list_local(uri: str) -> list[str]:
     if Path(uri).is_dir():
-        return [str(path) for path in Path(uri).rglob("*") if path.is_file() and path.name != MANIFEST]
+        return [str(path) for path in Path(uri).rglob("*") if path.is_file()]
     if Path(uri).is_file():
         return [uri]
     fixed = uri[: _first_wildcard(uri)].rpartition("/")[0]
