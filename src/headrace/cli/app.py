@@ -62,7 +62,10 @@ def run_app(arguments: list[str]) -> int:
     # A terminated run ends as an interrupted one does: its processes are stopped and its MLflow runs closed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _code(app(kept, standalone_mode=False))
+        code = _code(app(kept, standalone_mode=False))
+        if code != INTERRUPTED:
+            return code
+        raise KeyboardInterrupt  # which typer has turned into a number
     except HeadraceError as error:
         return _refuse(str(error), error.exit_code, debug)
     except click.ClickException as error:
