@@ -5,13 +5,14 @@ The runner names the file in `HEADRACE_STATUS`; without it every call is a no-op
 
 import json
 import os
+import re
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from headrace import storage
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, shown
 
 STATUS = "HEADRACE_STATUS"
 RUNNER = "HEADRACE_RUNNER_PID"
@@ -20,6 +21,7 @@ PAUSE_SECONDS = 0.2
 
 _said: dict[str, Any] = {}
 _written = 0.0
+_lock = threading.Lock()
 
 
 def report(**facts: Any) -> None:
@@ -28,20 +30,21 @@ def report(**facts: Any) -> None:
     Known keys: `text`, `fraction`, `headline`, `digest`, `run_id`, `error`.
     """
     global _written
-    _said.update(facts)
-    place = os.environ.get(STATUS)
     urgent = not facts.keys() <= {"text", "fraction"}
-    if place and (urgent or time.monotonic() - _written >= PAUSE_SECONDS):
-        _written = time.monotonic()
-        storage.write_text(Path(place), json.dumps(_said))
+    with _lock:
+        _said.update(facts)
+        place = os.environ.get(STATUS)
+        if place and (urgent or time.monotonic() - _written >= PAUSE_SECONDS):
+            _written = time.monotonic()
+            storage.write_text(Path(place), json.dumps(_said), durable=False)
 
 
 def fail(error: BaseException) -> None:
     """Report an error as its kind, its one line and the exit code it asks for."""
     known = isinstance(error, HeadraceError)
-    message = str(error) if known else f"{type(error).__name__}: {error}"
+    message = str(error) if known else f"{type(error).__name__}: {error}".rstrip(": ")
     code = error.exit_code if isinstance(error, HeadraceError) else 1
-    report(error={"message": message.splitlines()[0] if message else "", "exit_code": code, "known": known})
+    report(error={"message": shown(message), "exit_code": code, "known": known})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -61,9 +64,17 @@ def follow_runner() -> None:
 
 
 def _watch(pid: int) -> None:
-    while True:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            os._exit(1)
+    while _lives(pid):
         time.sleep(0.5)
+    os._exit(1)
+
+
+def _lives(pid: int) -> bool:
+    """Whether our runner still runs: a zombie nobody has waited for does not, nor does another user's process."""
+    try:
+        os.kill(pid, 0)
+        return not re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except FileNotFoundError:  # this system has no /proc, or it is gone by now; the next look tells
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
