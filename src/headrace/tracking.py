@@ -7,25 +7,50 @@ the task's run and is adopted as it stands.
 """
 
 import contextlib
-import functools
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from headrace import status
 from headrace.artifacts import Manifest, summary
-from headrace.errors import UnavailableError
+from headrace.errors import ConfigError, UnavailableError, shown
+from headrace.mlflow_server import EXPERIMENT, client, home, impatience, tracking_uri
 
-EXPERIMENT = "headrace"
+__all__ = [
+    "EXPERIMENT",
+    "PARENT_TAG",
+    "PIPELINE_RUN",
+    "RUN_TAG",
+    "STAGE",
+    "TaskRun",
+    "Tracker",
+    "client",
+    "close_pipeline",
+    "experiment_id",
+    "flatten",
+    "home",
+    "nested_run",
+    "parent_run",
+    "record_cached",
+    "task",
+    "tracking_uri",
+    "workspace",
+]
+
 PIPELINE_RUN = "HEADRACE_PIPELINE_RUN"
 STAGE = "HEADRACE_STAGE"
 PARENT_TAG = "mlflow.parentRunId"
 RUN_TAG = "headrace.pipeline_run_id"
 BATCH = 100
 """Parameters, tags or metrics that one call to the tracking server may carry."""
+AWAY_SECONDS = 30
+"""How long a server that did not take metrics is left alone before it is asked again."""
+FAREWELL_SECONDS = 60
+"""How long a finished task waits for a server that is away to take its last metrics."""
 
 log = logging.getLogger(__name__)
 
@@ -46,53 +71,9 @@ class Tracker:
         """Say how far the step is, `fraction` between 0 and 1."""
 
 
-def home() -> Path:
-    """Directory of runs, artifacts and the embedded MLflow store: `.headrace`, or `HEADRACE_HOME`."""
-    return Path(os.environ.get("HEADRACE_HOME", ".headrace")).absolute()
-
-
 def workspace() -> Path:
     """Where a killed task finds its work again: `HEADRACE_WORK`, a volume on a cluster, or under `home()`."""
     return Path(os.environ.get("HEADRACE_WORK", home() / "work")).absolute()
-
-
-def tracking_uri() -> str:
-    """The MLflow server of the environment, or a SQLite file under `home()`."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'mlflow.db'}"
-
-
-@functools.cache
-def client() -> Any:
-    """An `MlflowClient` on `tracking_uri()`, checked once for an answer.
-
-    Raises:
-        UnavailableError: The server or the file does not answer.
-    """
-    # A silent server should be named within seconds; MLflow's own patience is several minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    import mlflow
-
-    uri = tracking_uri()
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        mlflow.set_tracking_uri(uri)
-        made = mlflow.MlflowClient(uri, uri)
-        made.get_experiment_by_name(EXPERIMENT)
-    except Exception as error:
-        raise _unreachable(error) from error
-    return made
-
-
-def _unreachable(error: Exception) -> UnavailableError:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return UnavailableError(
-        f"MLflow at {tracking_uri()} does not answer ({reason}). Start it or set MLFLOW_TRACKING_URI."
-    )
 
 
 def experiment_id() -> str:
@@ -100,6 +81,11 @@ def experiment_id() -> str:
     from mlflow.exceptions import MlflowException
 
     found = client().get_experiment_by_name(EXPERIMENT)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise UnavailableError(
+            f"MLflow's experiment {EXPERIMENT!r} was deleted. Restore it with "
+            f"`mlflow experiments restore --experiment-id {found.experiment_id}`."
+        )
     if found is not None:
         return str(found.experiment_id)
     # A file store needs a place of its own, or MLflow writes into the working directory.
@@ -117,7 +103,9 @@ def parent_run(pipeline_run: str, tags: Mapping[str, str] | None = None) -> str:
         pipeline_run: Id of the pipeline run; all its tasks share it.
         tags: What to mark a new parent with, such as its pipeline and recipe.
     """
-    found = client().search_runs([experiment_id()], f"tags.`{RUN_TAG}` = '{pipeline_run}'", max_results=50)
+    mine = f"tags.`{RUN_TAG}` = '{pipeline_run}'"
+    # The oldest first: a parent is there before its children, of which there may be any number.
+    found = client().search_runs([experiment_id()], mine, max_results=50, order_by=["attributes.start_time ASC"])
     parents = [run for run in found if PARENT_TAG not in run.data.tags]
     if parents:
         return str(min(parents, key=lambda run: run.info.start_time).info.run_id)
@@ -168,12 +156,21 @@ class TaskRun(Tracker):
 
     A tracking server that goes away during a long training run does not stop it: what could not be
     sent is kept and sent before whatever comes next.
+
+    Args:
+        run_id: The MLflow run.
+        stage: The task's name in its pipeline.
+        adopted: Whether somebody else made the run and will end it.
+        alone: A pipeline run that was made for this task only and ends with it.
     """
 
-    def __init__(self, run_id: str, stage: str) -> None:
+    def __init__(self, run_id: str, stage: str, *, adopted: bool = False, alone: str = "") -> None:
         self.run_id = run_id
         self.stage = stage
+        self.adopted = adopted
+        self.alone = alone
         self._unsent: list[dict[str, Any]] = []
+        self._ask_again = 0.0
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record what was asked for; nested sections become dotted names."""
@@ -225,12 +222,56 @@ class TaskRun(Tracker):
 
     def _send(self, kind: str, items: list[Any]) -> None:
         self._unsent += [{kind: items[start : start + BATCH]} for start in range(0, len(items), BATCH)]
+        if time.monotonic() < self._ask_again:
+            return
         try:
-            while self._unsent:
-                client().log_batch(self.run_id, **self._unsent[0])
-                self._unsent.pop(0)
-        except Exception as error:
-            log.warning("MLflow did not take %d batches, kept for later: %s", len(self._unsent), error)
+            self._flush()
+        except UnavailableError as error:
+            self._ask_again = time.monotonic() + AWAY_SECONDS
+            log.warning("%d batches are kept for later. %s", len(self._unsent), error)
+
+    def _flush(self) -> None:
+        """Send what is kept, in order; what the server refuses for good must not hold up the rest."""
+        from mlflow.exceptions import MlflowException
+
+        while self._unsent:
+            ((kind, items),) = self._unsent[0].items()
+            alone: list[dict[str, Any]] = []
+            try:
+                with impatience():
+                    client().log_batch(self.run_id, **self._unsent[0])
+            except MlflowException as error:
+                if len(items) > 1:
+                    alone = [{kind: [item]} for item in items]
+                else:
+                    log.warning("MLflow refused %s: %s", items[0], shown(str(error)))
+            self._unsent[:1] = alone
+
+    def end(self, outcome: str, patience_seconds: float = 0) -> None:
+        """Send what is kept and end the run, unless it was adopted.
+
+        Args:
+            outcome: `FINISHED`, `FAILED` or `KILLED`.
+            patience_seconds: How long to wait for a server that is away; then its record stays as it is.
+        """
+        from mlflow.exceptions import MlflowException
+
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                self._flush()
+                if not self.adopted:
+                    client().set_terminated(self.run_id, outcome)
+                if self.alone:
+                    close_pipeline(self.alone, outcome)
+            except UnavailableError as error:
+                if time.monotonic() < deadline:
+                    time.sleep(1)
+                    continue
+                log.warning("%d batches are lost, and the run stays open. %s", len(self._unsent), error)
+            except MlflowException as error:  # somebody has deleted the run
+                log.warning("MLflow did not end run %s: %s", self.run_id, shown(str(error)))
+            return
 
 
 @contextlib.contextmanager
@@ -246,23 +287,38 @@ def task(config: Mapping[str, Any] | None = None, inputs: Mapping[str, Any] | No
         inputs: KFP input artifacts by role, recorded as datasets.
     """
     status.follow_runner()
-    adopted = os.environ.get("MLFLOW_RUN_ID")
-    stage = os.environ.get(STAGE, "task")
-    run = TaskRun(adopted or nested_run(os.environ.get(PIPELINE_RUN, f"alone-{os.getpid()}"), stage), stage)
-    status.report(run_id=run.run_id)
+    run = None
     try:
+        run = _task_run()
+        status.report(run_id=run.run_id)
         run.params(config or {})
         for role, artifact in (inputs or {}).items():
             run.used(role, str(artifact.metadata.get("digest", "")), str(artifact.uri))
         yield run
     except BaseException as error:
         status.fail(error)
-        if not adopted:
+        if run is not None:
             with contextlib.suppress(Exception):
-                client().set_terminated(run.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+                run.end("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
-    if not adopted:
-        client().set_terminated(run.run_id, "FINISHED")
+    run.end("FINISHED", FAREWELL_SECONDS)
+
+
+def _task_run() -> TaskRun:
+    """The run of this process's task, as the environment tells."""
+    from mlflow.exceptions import MlflowException
+
+    stage, adopted = os.environ.get(STAGE, "task"), os.environ.get("MLFLOW_RUN_ID")
+    if adopted:
+        try:
+            client().get_run(adopted)
+        except MlflowException as error:
+            raise ConfigError(f"MLFLOW_RUN_ID={adopted!r} is no run at {tracking_uri()}. Unset it.") from error
+        return TaskRun(adopted, stage, adopted=True)
+    pipeline_run, alone = os.environ.get(PIPELINE_RUN), ""
+    if not pipeline_run:
+        pipeline_run = alone = f"alone-{uuid.uuid4().hex[:12]}"
+    return TaskRun(nested_run(pipeline_run, stage), stage, alone=alone)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""MLflow stores on SQLite, and a server in a process of its own."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store nobody has written to; laying out its tables takes seconds, so it is done once and copied."""
+    import mlflow
+
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{database}", f"sqlite:///{database}").search_experiments()
+    return database
+
+
+@pytest.fixture
+def mlflow_store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty store that the environment names, as `mlflow.db` in the directory given."""
+    from headrace.tracking import client
+
+    for name in ("MLFLOW_RUN_ID", "HEADRACE_PIPELINE_RUN", "HEADRACE_STAGE", "HEADRACE_STATUS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    client.cache_clear()
+    yield tmp_path
+    client.cache_clear()
+
+
+class Server:
+    """`mlflow server` on a port of its own, which can be killed and started again on the same store."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        arguments = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        arguments += ["--artifacts-destination", str(self.folder / "artifacts"), "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *arguments],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+                return
+            except OSError:
+                assert self.process.poll() is None, "the server has ended"
+                time.sleep(0.1)
+        raise AssertionError("the server did not start")
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it be silent for a while."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
+
+@pytest.fixture(scope="session")
+def running_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copyfile(empty_database, folder / "mlflow.db")
+    server = Server(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mlflow_server(mlflow_store: Path, running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """A living MLflow server that the environment names; all tests share what it stores."""
+    from headrace.tracking import client
+
+    if running_server.process is None:
+        running_server.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.url)
+    client.cache_clear()
+    return running_server
