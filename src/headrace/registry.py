@@ -2,12 +2,14 @@
 
 `champion` is what is served, `previous` what it replaced. Every write that could be interrupted leaves
 the registry as it was or as it should be: a version and all its tags exist before the alias moves, and
-the alias is the last thing written.
+the alias `champion` is the last thing written. One promotion makes one version: a checkpoint that is
+promoted again, on another verdict, becomes another version with that evidence.
 """
 
 import json
 import shutil
 import time
+import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +18,16 @@ from headrace import storage
 from headrace.artifacts import Checkpoint, Manifest, ModelVersion, Verdict
 from headrace.config import encode, nearest
 from headrace.errors import ConfigError, IntegrityError, MismatchError
+from headrace.mlflow_server import client, told_plainly
 from headrace.storage import Stored
-from headrace.tracking import client
 
 CHAMPION, PREVIOUS = "champion", "previous"
 CHECKPOINT, VERDICT, EVIDENCE = "headrace.checkpoint", "headrace.verdict", "headrace.evidence"
 REPLACED, PROMOTED_AT, ROLLED_BACK = "headrace.replaced", "headrace.promoted_at", "headrace.rolled_back"
-FOLDER = "checkpoint"
-"""Where a registered checkpoint lies among its run's artifacts."""
+FOLDER, VERDICT_FOLDER = "checkpoint", "verdict"
+"""Where a registered checkpoint and its verdict lie among its run's artifacts."""
+TAG_CHARACTERS = 100_000
+"""Longest value MLflow takes for a version's tag."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +99,7 @@ def resolve(reference: str) -> Version:
             raise ConfigError(f"{name} has no alias {alias!r}. {nearest(alias, aliases)}")
         return _numbered(name, aliases[alias])
     name, slash, number = name.partition("/")
-    if not slash or not number.isdigit():
+    if not slash or not number.isdecimal():
         raise ConfigError(f"{reference!r} names no version. Write NAME@alias or NAME/NUMBER.")
     return _numbered(name, int(number))
 
@@ -124,9 +128,22 @@ def incumbent(name: str, candidate: str) -> Version | None:
         candidate: Digest of the candidate's checkpoint.
     """
     now = champion(name)
-    if now is None or now.checkpoint != candidate:
-        return now
-    return _numbered(name, int(now.tags[REPLACED])) if now.tags.get(REPLACED) else None
+    return _replaced_by(now) if now is not None and now.checkpoint == candidate else now
+
+
+def _replaced_by(version: Version) -> Version | None:
+    """The version that `version` replaced; down the chain past whatever was taken back since."""
+    known = {other.number: other for other in versions(version.name)}
+    back = {other.checkpoint for other in known.values() if ROLLED_BACK in other.tags} | {version.checkpoint}
+    seen = {version.number}
+    before: Version | None = version
+    while before is not None:
+        number = int(before.tags.get(REPLACED) or 0)
+        before = known.get(number) if number not in seen else None
+        seen.add(number)
+        if before is not None and before.checkpoint not in back:
+            return before
+    return None
 
 
 def was_rolled_back(name: str, candidate: str) -> bool:
@@ -152,26 +169,30 @@ def promote(
         run_id: The MLflow run that keeps the files.
 
     Raises:
-        MismatchError: The verdict did not pass, or judged another checkpoint or model.
+        ConfigError: `name` cannot name a model.
+        MismatchError: The verdict did not pass, or judged another checkpoint or model, or against another
+            champion than there is, or the checkpoint was rolled back since.
     """
     checkpoint = storage.read(checkpoint_uri, Checkpoint)
     verdict = storage.read(verdict_uri, Verdict)
     _check_allowed(name, checkpoint, verdict)
-    if name not in names():
-        client().create_registered_model(name)
-    version = _find(name, checkpoint.digest) or _register(name, checkpoint, verdict, run_id)
-    if CHAMPION not in version.aliases:
+    _create_model(name)
+    version = champion(name)
+    if version is None or version.checkpoint != checkpoint.digest:
+        version = _find(name, checkpoint.digest, verdict.digest) or _register(name, checkpoint, verdict, run_id)
         _move(name, version)
     return ModelVersion(
         name=name,
         version=version.number,
         alias=CHAMPION,
         checkpoint=checkpoint.digest,
-        verdict=verdict.digest,
+        verdict=version.tags[VERDICT],
     )
 
 
 def _check_allowed(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict]) -> None:
+    if not name or set(name) & set("/:@"):
+        raise ConfigError(f"{name!r} cannot name a model: it must not be empty nor hold '/', ':' or '@'. Rename it.")
     facts = verdict.facts
     if not facts.passed:
         failed = ", ".join(rule.name for rule in facts.rules if not rule.passed)
@@ -181,39 +202,79 @@ def _check_allowed(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Ve
             f"The verdict is about {facts.model} {facts.candidate[:12]}, not {name} {checkpoint.digest[:12]}. "
             "Run the gate on this checkpoint."
         )
+    if was_rolled_back(name, checkpoint.digest):
+        raise MismatchError(
+            f"{name} {checkpoint.digest[:12]} was rolled back. Promote another, or delete its tag {ROLLED_BACK}."
+        )
+    beaten = incumbent(name, checkpoint.digest)
+    if (beaten.checkpoint if beaten else None) != facts.champion:
+        held, now = (facts.champion or "none")[:12], beaten.checkpoint[:12] if beaten else "none"
+        raise MismatchError(f"The verdict was given with champion {held}, and {name} has {now}. Run the gate again.")
 
 
-def _find(name: str, checkpoint: str) -> Version | None:
-    return next((version for version in versions(name) if version.checkpoint == checkpoint), None)
+def _create_model(name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if name not in names():
+        try:
+            client().create_registered_model(name)
+        except MlflowException:
+            if name not in names():  # nobody else created it in between
+                raise
+
+
+def _find(name: str, checkpoint: str, verdict: str) -> Version | None:
+    """The version that an interrupted promotion on the same verdict has left."""
+    known = (version for version in versions(name) if version.checkpoint == checkpoint)
+    return next((version for version in known if version.tags.get(VERDICT) == verdict), None)
 
 
 def _register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], run_id: str) -> Version:
     """Copy the files to the run, then create the version with everything it is known by at once."""
     client().log_artifacts(run_id, str(checkpoint.path), FOLDER)
+    client().log_artifacts(run_id, str(verdict.path), VERDICT_FOLDER)
     source = f"{client().get_run(run_id).info.artifact_uri}/{FOLDER}"
-    tags = {
-        CHECKPOINT: checkpoint.digest,
-        VERDICT: verdict.digest,
-        EVIDENCE: json.dumps(encode(verdict.facts)),
-    }
+    tags = {CHECKPOINT: checkpoint.digest, VERDICT: verdict.digest, EVIDENCE: _evidence(verdict.facts)}
     made = client().create_model_version(name, source, run_id, tags=tags)
     return _numbered(name, int(made.version))
 
 
+def _evidence(verdict: Verdict) -> str:
+    """The verdict as JSON, cut to what a tag can hold; the whole of it lies beside the checkpoint."""
+    values = encode(verdict)
+    text = json.dumps(values)
+    if len(text) > TAG_CHARACTERS:
+        brief = [{**rule, "reason": rule["reason"][:500], "numbers": {}} for rule in values["rules"]]
+        text = json.dumps({**values, "rules": brief})
+    while len(text) > TAG_CHARACTERS:
+        brief = brief[: len(brief) // 2]
+        text = json.dumps({**values, "rules": brief})
+    return text
+
+
 def _move(name: str, version: Version) -> None:
-    """Make `version` the champion; the alias itself moves last but one, so that it is never early."""
+    """Make `version` the champion; that alias moves last, so that a rerun finishes what was interrupted."""
     replaced = champion(name)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     number = str(version.number)
     client().set_model_version_tag(name, number, REPLACED, str(replaced.number) if replaced else "")
     client().set_model_version_tag(name, number, PROMOTED_AT, stamp)
-    client().set_registered_model_alias(name, CHAMPION, number)
-    if replaced is not None:
-        client().set_registered_model_alias(name, PREVIOUS, str(replaced.number))
+    _point(name, PREVIOUS, replaced)
+    _point(name, CHAMPION, version)
+
+
+def _point(name: str, alias: str, version: Version | None) -> None:
+    """Let an alias name a version, or nothing."""
+    if version is not None:
+        client().set_registered_model_alias(name, alias, str(version.number))
+    elif alias in _aliases(name):
+        client().delete_registered_model_alias(name, alias)
 
 
 def rollback(name: str, reason: str = "") -> tuple[Version, Version | None]:
     """Take the champion back: `champion` returns to the version it replaced.
+
+    What was taken back before is passed over. An interrupted rollback is finished by the next one.
 
     Returns:
         The version taken back, and the one served now (None: there was none before it).
@@ -222,39 +283,43 @@ def rollback(name: str, reason: str = "") -> tuple[Version, Version | None]:
         ConfigError: The model is unknown or has no champion.
     """
     taken = resolve(f"{name}@{CHAMPION}")
-    replaced = taken.tags.get(REPLACED)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     client().set_model_version_tag(name, str(taken.number), ROLLED_BACK, f"{stamp} {reason}".strip())
-    if not replaced:
-        client().delete_registered_model_alias(name, CHAMPION)
-        return taken, None
-    client().set_registered_model_alias(name, CHAMPION, replaced)
-    restored = _numbered(name, int(replaced))
-    before = restored.tags.get(REPLACED)
-    if before:
-        client().set_registered_model_alias(name, PREVIOUS, before)
-    else:
-        client().delete_registered_model_alias(name, PREVIOUS)
-    return taken, restored
+    restored = _replaced_by(taken)
+    _point(name, PREVIOUS, _replaced_by(restored) if restored else None)
+    _point(name, CHAMPION, restored)
+    return taken, _numbered(name, restored.number) if restored else None
 
 
 def fetch(version: Version) -> Path:
     """Bring a version's checkpoint to this machine and verify every file of it.
 
+    Files that lie on this machine already are read where they lie; others are kept in the cache.
+
     Raises:
         IntegrityError: The files are not the ones that were registered.
     """
-    import mlflow
-
     source = client().get_model_version_download_uri(version.name, str(version.number))
-    path = Path(mlflow.artifacts.download_artifacts(artifact_uri=source))
-    stored = storage.read(path, Checkpoint)
+    if urllib.parse.urlsplit(source).scheme not in ("", "file"):
+        return storage.cached(version.checkpoint, lambda path: _download(source, path), version.uri)
+    stored = storage.read(urllib.parse.unquote(urllib.parse.urlsplit(source).path), Checkpoint)
     if stored.digest != version.checkpoint:
         raise IntegrityError(
             f"{version.uri} holds checkpoint {stored.digest[:12]}, and {version.checkpoint[:12]} was registered. "
             "Promote it again."
         )
-    return path
+    return stored.path
+
+
+def _download(source: str, directory: Path) -> None:
+    import mlflow
+
+    with told_plainly():
+        arrived = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(directory)))
+    if arrived != directory:
+        for path in list(arrived.iterdir()):
+            path.rename(directory / path.name)
+        arrived.rmdir()
 
 
 def confirm_verdict(verdict: Verdict) -> None:
@@ -308,5 +373,7 @@ def copy_checkpoint(reference: str, output_uri: str | Path) -> Manifest:
     stands = storage.exists(reference)
     stored = storage.read(reference if stands else fetch(resolve(reference)), Checkpoint)
     with storage.writing(output_uri) as tree:
-        shutil.copytree(stored.path, tree.path, dirs_exist_ok=True)
+        for name in stored.manifest.files:  # and nothing else that may lie beside them
+            (tree.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(stored.path / name, tree.path / name)
         return tree.commit(stored.facts, stored.manifest.parents)

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,12 +18,13 @@ from headrace import atomic, buckets
 from headrace.artifacts import MANIFEST, FileEntry, Manifest
 from headrace.atomic import write_text
 from headrace.config import decode, encode
-from headrace.errors import ConfigError, IntegrityError, MismatchError, UnavailableError
+from headrace.errors import ConfigError, IntegrityError, MismatchError
 
 __all__ = [
     "Stored",
     "Tree",
     "cache",
+    "cached",
     "check",
     "exists",
     "hash_file",
@@ -225,17 +226,40 @@ def cache() -> Path:
     return Path(place) if place else Path.home() / ".cache" / "headrace"
 
 
-def _download(uri: str, manifest: Manifest, *, hashes: bool) -> Path:
-    """Bring a remote artifact to the cache; a copy that is there and damaged is fetched again."""
-    target = cache() / manifest.digest
+def cached(digest: str, fill: Callable[[Path], None], where: str, *, hashes: bool = True) -> Path:
+    """The artifact of this digest in the cache; one that is not there, or damaged, is fetched first.
+
+    Args:
+        digest: Its identity.
+        fill: Brings the files, manifest included, to the directory it is given.
+        where: What messages call the place they come from.
+        hashes: Hash every file of a copy that is there; otherwise only presence and size are checked.
+
+    Raises:
+        IntegrityError: What was brought is not that artifact.
+    """
+    target = cache() / digest
     with contextlib.suppress(IntegrityError):
-        if read_manifest(target).digest == manifest.digest:
+        manifest = read_manifest(target)
+        if manifest.digest == digest:
             check(target, manifest, hashes=hashes)
             return target
     atomic.remove(target)
     with writing(target) as tree:
-        buckets.download_tree(uri, tree.path, list(manifest.files))
-        if tree.commit(manifest.facts, manifest.parents).digest != manifest.digest:
-            check(tree.path, manifest, where=uri)
-            raise UnavailableError(f"{uri} changed while it was being read. Try again.")
+        fill(tree.path)
+        if not exists(tree.path):
+            raise IntegrityError(f"{where} holds no {MANIFEST}, so no artifact is there. Make it again.")
+        manifest = Manifest.from_json((tree.path / MANIFEST).read_bytes(), where)
+        if manifest.digest != digest:
+            raise IntegrityError(
+                f"{where} is {manifest.digest[:12]}, not {digest[:12]} as recorded. Read or make it again."
+            )
+        check(tree.path, manifest, where=where)
+        tree.manifest = manifest
     return target
+
+
+def _download(uri: str, manifest: Manifest, *, hashes: bool) -> Path:
+    """Bring a remote artifact to the cache."""
+    names = [*manifest.files, MANIFEST]
+    return cached(manifest.digest, lambda path: buckets.download_tree(uri, path, names), uri, hashes=hashes)

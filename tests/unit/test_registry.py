@@ -1,0 +1,419 @@
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import registry, storage, tracking
+from headrace.artifacts import MODEL_FILE, Checkpoint, ModelVersion, Rule, Verdict
+from headrace.errors import ConfigError, HeadraceError, IntegrityError, MismatchError
+from headrace.registry import CHAMPION, PREVIOUS, Version
+
+RULES = (Rule(name="beats champion", passed=True, reason="0.87 beats 0.52.", numbers={"p": 0.001}),)
+
+
+class Candidates:
+    """Checkpoints and verdicts on disk, promoted as a pipeline does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def checkpoint(self, step: int) -> str:
+        """Its digest; the files lie at `self.path(step)`."""
+        facts = Checkpoint(
+            step=step, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="causal", config={}, loss=None
+        )
+        with storage.writing(self.path(step)) as tree:
+            (tree.path / MODEL_FILE).write_bytes(bytes([step]) * 1000)
+            (tree.path / "deep").mkdir()
+            (tree.path / "deep" / "empty.json").write_bytes(b"")
+            return tree.commit(facts, {"tokens": "0" * 64}).digest
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+    def verdict(self, step: int, **changes: Any) -> Path:
+        """A passing verdict on a checkpoint, held against the incumbent there is, unless `changes` say otherwise."""
+        digest = self.checkpoint(step)
+        model = changes.get("model", "gptj")
+        beaten = registry.incumbent(model, digest)
+        values = {"candidate": digest, "champion": beaten.checkpoint if beaten else None, "passed": True}
+        facts = Verdict(**({"model": model, "rules": RULES} | values | changes))
+        path = self.folder / f"verdict-{os.urandom(4).hex()}"
+        with storage.writing(path) as tree:
+            tree.commit(facts)
+        return path
+
+    def promote(self, step: int, verdict: Path | None = None, name: str = "gptj") -> ModelVersion:
+        verdict = verdict or self.verdict(step, model=name)
+        run_id = tracking.nested_run("run-1", "promote")
+        return registry.promote(name, str(self.path(step)), str(verdict), run_id=run_id)
+
+
+@pytest.fixture
+def candidates(mlflow_store: Path) -> Candidates:
+    return Candidates(mlflow_store)
+
+
+def message(error: type[HeadraceError], call: Callable[[], object]) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def aliases(name: str = "gptj") -> dict[str, int]:
+    return {alias: version.number for version in registry.versions(name) for alias in version.aliases}
+
+
+def champion() -> Version:
+    found = registry.champion("gptj")
+    assert found is not None
+    return found
+
+
+def state() -> list[tuple[int, dict[str, str], tuple[str, ...]]]:
+    return [(version.number, version.tags, version.aliases) for version in registry.versions("gptj")]
+
+
+def test_a_promoted_version_is_the_champion_and_carries_its_evidence(candidates: Candidates) -> None:
+    verdict = candidates.verdict(1)
+    promoted = candidates.promote(1, verdict)
+    stored = storage.read(verdict, Verdict)
+    assert promoted == ModelVersion(
+        name="gptj", version=1, alias=CHAMPION, checkpoint=stored.facts.candidate, verdict=stored.digest
+    )
+    version = registry.resolve("gptj@champion")
+    assert version == registry.resolve("gptj/1") == registry.resolve("models:/gptj/1") == champion()
+    assert (version.checkpoint, version.uri) == (promoted.checkpoint, "models:/gptj/1")
+    assert json.loads(version.tags[registry.EVIDENCE])["rules"][0]["numbers"] == {"p": 0.001}
+    assert version.tags[registry.VERDICT] == stored.digest
+    assert version.tags[registry.PROMOTED_AT].endswith("Z")
+    assert (registry.names(), aliases()) == (["gptj"], {CHAMPION: 1})
+    kept = tracking.client().list_artifacts(version.run_id, "verdict")
+    assert [file.path for file in kept] == ["verdict/manifest.json"]
+
+
+def test_promotion_needs_a_passing_verdict_about_this_checkpoint_and_model(candidates: Candidates) -> None:
+    failed = Rule(name="beats base", passed=False, reason="0.4 does not beat 0.5.")
+    other = candidates.checkpoint(2)
+    for changes, told in (
+        ({"passed": False, "rules": (*RULES, failed)}, "did not pass (beats base). Nothing was promoted."),
+        ({"candidate": other}, f"is about gptj {other[:12]}, not gptj"),
+        ({"model": "gptjt"}, "is about gptjt "),
+    ):
+        verdict = candidates.verdict(1, **changes)
+        assert told in message(MismatchError, lambda verdict=verdict: candidates.promote(1, verdict))
+    assert "kind" not in registry.names()
+    assert registry.names() == []
+    assert "is a verdict" in message(
+        MismatchError, lambda: registry.promote("gptj", str(verdict), str(verdict), run_id="x")
+    )
+
+
+def test_an_altered_checkpoint_is_never_promoted(candidates: Candidates) -> None:
+    verdict = candidates.verdict(1)
+    (candidates.path(1) / MODEL_FILE).write_bytes(b"\x02" * 1000)
+    assert MODEL_FILE in message(IntegrityError, lambda: candidates.promote(1, verdict))
+    assert registry.names() == []
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a@b"])
+def test_a_name_that_could_not_be_asked_for_is_refused(candidates: Candidates, name: str) -> None:
+    verdict = candidates.verdict(1, model=name, champion=None) if name else candidates.verdict(1)
+    assert repr(name) in message(ConfigError, lambda: candidates.promote(1, verdict, name))
+
+
+def test_a_verdict_against_another_champion_than_there_is_moves_nothing(candidates: Candidates) -> None:
+    """Two pipelines race: the second to finish was never compared with the first."""
+    slow, fast = candidates.verdict(1), candidates.verdict(2)
+    candidates.promote(2, fast)
+    told = message(MismatchError, lambda: candidates.promote(1, slow))
+    assert told == (
+        f"The verdict was given with champion none, and gptj has {champion().checkpoint[:12]}. Run the gate again."
+    )
+    assert aliases() == {CHAMPION: 1}
+    candidates.promote(1)
+    assert aliases() == {PREVIOUS: 1, CHAMPION: 2}
+
+
+def test_promoting_twice_changes_nothing(candidates: Candidates) -> None:
+    for step in (1, 2):
+        verdict = candidates.verdict(step)
+        first = candidates.promote(step, verdict)
+        before = state()
+        assert candidates.promote(step, verdict) == first
+        assert candidates.promote(step) == first, "nor does another verdict on the champion itself"
+        assert state() == before
+    assert aliases() == {PREVIOUS: 1, CHAMPION: 2}
+
+
+def test_a_checkpoint_that_comes_back_is_another_version_with_its_own_evidence(candidates: Candidates) -> None:
+    old = candidates.verdict(1)
+    candidates.promote(1, old)
+    candidates.promote(2)
+    assert "Run the gate again" in message(MismatchError, lambda: candidates.promote(1, old))
+    again = candidates.promote(1)
+    assert (again.version, aliases()) == (3, {PREVIOUS: 2, CHAMPION: 3})
+    assert [version.tags[registry.REPLACED] for version in registry.versions("gptj")] == ["", "1", "2"]
+    assert registry.versions("gptj")[0].tags[registry.VERDICT] == storage.read(old, Verdict).digest != again.verdict
+
+
+def test_the_version_to_beat_is_the_same_before_and_after_promotion(candidates: Candidates) -> None:
+    assert registry.incumbent("gptj", "x") is None
+    assert registry.champion("gptj") is None
+    for step in (1, 2, 3):
+        digest = candidates.checkpoint(step)
+        before = registry.incumbent("gptj", digest)
+        candidates.promote(step)
+        after = registry.incumbent("gptj", digest)
+        assert (before and before.number) == (after and after.number) == (step - 1 or None)
+        registry.confirm_incumbent("gptj", digest, after.checkpoint if after else "")
+        assert "to beat is another" in message(
+            IntegrityError, lambda digest=digest: registry.confirm_incumbent("gptj", digest, "f" * 64)
+        )
+    now = registry.incumbent("gptj", "another")
+    assert now is not None and now.number == 3
+
+
+def test_rollback_goes_down_the_chain_to_none(candidates: Candidates) -> None:
+    versions = [candidates.promote(step) for step in (1, 2, 3)]
+    assert aliases() == {PREVIOUS: 2, CHAMPION: 3}
+    taken, restored = registry.rollback("gptj", "it stutters")
+    assert (taken.number, restored and restored.number, aliases()) == (3, 2, {PREVIOUS: 1, CHAMPION: 2})
+    assert registry.resolve("gptj/3").tags[registry.ROLLED_BACK].endswith("Z it stutters")
+    registry.confirm_version(versions[1])
+    assert "no longer version 3" in message(IntegrityError, lambda: registry.confirm_version(versions[2]))
+    registry.rollback("gptj")
+    assert aliases() == {CHAMPION: 1}
+    taken, restored = registry.rollback("gptj")
+    assert (taken.number, restored, aliases()) == (1, None, {})
+    assert registry.champion("gptj") is None
+    assert "has no alias 'champion'" in message(ConfigError, lambda: registry.rollback("gptj"))
+
+
+def test_what_was_rolled_back_stays_back(candidates: Candidates) -> None:
+    candidates.promote(1)
+    verdict = candidates.verdict(2)
+    candidates.promote(2, verdict)
+    facts = storage.read(verdict, Verdict).facts
+    registry.confirm_verdict(facts)
+    registry.rollback("gptj")
+    assert registry.was_rolled_back("gptj", facts.candidate)
+    assert not registry.was_rolled_back("gptj", champion().checkpoint)
+    assert not registry.was_rolled_back("unknown", facts.candidate)
+    assert "rolled back since its verdict" in message(IntegrityError, lambda: registry.confirm_verdict(facts))
+    for again in (verdict, candidates.verdict(2)):
+        assert "was rolled back" in message(MismatchError, lambda again=again: candidates.promote(2, again))
+    assert aliases() == {CHAMPION: 1}
+    candidates.promote(3)
+    assert aliases() == {PREVIOUS: 1, CHAMPION: 3}
+
+
+def test_rollback_never_restores_what_was_taken_back(candidates: Candidates) -> None:
+    for step in (1, 2, 1):
+        candidates.promote(step)
+    assert aliases() == {PREVIOUS: 2, CHAMPION: 3}
+    registry.rollback("gptj")
+    assert aliases() == {CHAMPION: 2}, "version 1 is the checkpoint that was just taken back"
+    registry.rollback("gptj")
+    assert aliases() == {}
+
+
+def test_rollback_past_a_deleted_version_serves_nothing_rather_than_failing_halfway(candidates: Candidates) -> None:
+    for step in (1, 2):
+        candidates.promote(step)
+    tracking.client().delete_model_version("gptj", "1")
+    taken, restored = registry.rollback("gptj")
+    assert (taken.number, restored, aliases()) == (2, None, {})
+
+
+def test_references_that_mean_nothing_are_answered_with_the_nearest(candidates: Candidates) -> None:
+    assert message(ConfigError, lambda: registry.resolve("gptj@champion")).endswith("registered. Known: none.")
+    candidates.promote(1)
+    for reference, told in (
+        ("gptk@champion", "No model 'gptk' is registered. Did you mean 'gptj'?"),
+        ("gptj@champoin", "gptj has no alias 'champoin'. Did you mean 'champion'?"),
+        ("gptj/7", "gptj has no version 7. Known: 1."),
+        ("gptj/x", "'gptj/x' names no version. Write NAME@alias or NAME/NUMBER."),
+        ("gptj/²", "'gptj/²' names no version."),
+        ("gptj", "'gptj' names no version."),
+        ("@champion", "No model '' is registered."),
+    ):
+        assert message(ConfigError, lambda reference=reference: registry.resolve(reference)).startswith(told)
+    assert "No model 'gptk'" in message(ConfigError, lambda: registry.rollback("gptk"))
+
+
+def test_fetched_files_are_those_that_were_registered(candidates: Candidates) -> None:
+    candidates.promote(1)
+    shutil.rmtree(candidates.path(1))
+    path = registry.fetch(champion())
+    assert (path / MODEL_FILE).read_bytes() == b"\x01" * 1000
+    assert storage.read(path, Checkpoint).digest == champion().checkpoint
+    (path / MODEL_FILE).write_bytes(b"\x02" * 1000)
+    assert MODEL_FILE in message(IntegrityError, lambda: registry.fetch(champion()))
+    shutil.rmtree(path)
+    candidates.checkpoint(2)
+    shutil.copytree(candidates.path(2), path)
+    told = message(IntegrityError, lambda: registry.fetch(champion()))
+    assert "was registered. Promote it again." in told
+    shutil.rmtree(path)
+    assert "holds no manifest.json" in message(IntegrityError, lambda: registry.fetch(champion()))
+
+
+def test_a_copy_has_the_digest_and_nothing_that_lay_beside(candidates: Candidates, tmp_path: Path) -> None:
+    digest = candidates.checkpoint(1)
+    candidates.promote(1)
+    (candidates.path(1) / "notes.txt").write_text("mine")
+    for n, reference in enumerate((str(candidates.path(1)), "gptj@champion", "gptj/1")):
+        assert registry.copy_checkpoint(reference, tmp_path / f"copy-{n}").digest == digest
+        assert storage.verify(tmp_path / f"copy-{n}").digest == digest
+        assert not (tmp_path / f"copy-{n}" / "notes.txt").exists()
+    assert "names no version" in message(ConfigError, lambda: registry.copy_checkpoint("nothing", tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_evidence_too_long_for_a_tag_is_cut_there_and_whole_beside_the_checkpoint(candidates: Candidates) -> None:
+    for step, rules, characters in ((1, 200, 900), (2, 3000, 100)):
+        long = tuple(
+            Rule(name=f"rule {n}", passed=True, reason="x" * characters, numbers={"n": n}) for n in range(rules)
+        )
+        candidates.promote(step, candidates.verdict(step, rules=long))
+        evidence = champion().tags[registry.EVIDENCE]
+        assert len(evidence) <= 100_000
+        told = json.loads(evidence)
+        assert (told["passed"], told["candidate"]) == (True, champion().checkpoint)
+        assert told["rules"][0]["name"] == "rule 0" and len(told["rules"]) >= 100
+        whole = tracking.client().download_artifacts(champion().run_id, "verdict")
+        assert len(storage.read(whole, Verdict).facts.rules) == rules
+
+
+def test_a_version_on_a_server_is_fetched_once_and_verified(
+    mlflow_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidates = Candidates(tmp_path)
+    candidates.promote(1)
+    path = registry.fetch(champion())
+    assert path == tmp_path / "cache" / champion().checkpoint
+    assert {p.relative_to(path).as_posix() for p in path.rglob("*")} == {
+        "manifest.json", MODEL_FILE, "deep", "deep/empty.json"
+    }  # fmt: skip
+    kept = next(p for p in (mlflow_server.folder / "artifacts").rglob(MODEL_FILE))
+    kept.write_bytes(b"\x02" * 1000)
+    assert registry.fetch(champion()) == path, "the cache answers"
+    (path / MODEL_FILE).write_bytes(b"\x03" * 1000)
+    told = message(IntegrityError, lambda: registry.fetch(champion()))
+    assert told.startswith(f"models:/gptj/1/{MODEL_FILE} is altered")
+    assert not path.exists()
+    kept.write_bytes(b"\x01" * 1000)
+    assert (registry.fetch(champion()) / MODEL_FILE).read_bytes() == b"\x01" * 1000
+
+
+def promote_and_die(folder: Path, verdict: Path, writes: int, seconds: float) -> None:
+    """Promote step 2, and be killed before the given write to MLflow, or after so many seconds."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    tracking.client.cache_clear()
+    made, left = tracking.client(), [writes]
+
+    class Dying:
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            left[0] -= name.startswith(("create_", "delete_", "log_", "set_"))
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return getattr(made, name)  # type: ignore[no-any-return]
+
+    registry.client = lambda: Dying()  # type: ignore[assignment]
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    run_id = tracking.nested_run("run-2", "promote")
+    if seconds:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    registry.promote("gptj", str(folder.parent / "checkpoint-2"), str(verdict), run_id=run_id)
+
+
+def rollback_and_die(folder: Path, _: Path, writes: int, seconds: float) -> None:
+    """The same while taking step 2 back."""
+    registry.promote = lambda *_, **__: registry.rollback("gptj")  # type: ignore[assignment]
+    promote_and_die(folder, folder, writes, seconds)
+
+
+def killed(act: Callable[..., None], folder: Path, verdict: Path, writes: int, seconds: float) -> bool:
+    """Whether it was killed before its end."""
+    process = multiprocessing.get_context("fork").Process(target=act, args=(folder, verdict, writes, seconds))
+    process.start()
+    process.join(120)
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode != 0
+
+
+def use_copy(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the store for one attempt; nobody has it open when the attempt's process is made."""
+    folder = home / name
+    folder.mkdir()
+    shutil.copyfile(home / "mlflow.db", folder / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    tracking.client.cache_clear()
+    return folder
+
+
+def check_finished_state(first: str, second: str) -> int:
+    """The number of the champion, after checking that it and the previous one can be had with all their evidence."""
+    now = champion()
+    assert now.checkpoint in (first, second)
+    for version in (now, registry.resolve("gptj@previous") if PREVIOUS in aliases() else now):
+        assert json.loads(version.tags[registry.EVIDENCE])["candidate"] == version.checkpoint
+        assert registry.PROMOTED_AT in version.tags and len(version.tags[registry.VERDICT]) == 64
+        assert storage.verify(registry.fetch(version)).digest == version.checkpoint
+    return now.number
+
+
+def test_a_promotion_killed_at_any_moment_leaves_the_old_champion_or_the_new_and_is_finished_by_the_next(
+    candidates: Candidates, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = candidates.promote(1)
+    verdict = candidates.verdict(2)
+    second = storage.read(verdict, Verdict)
+    seen = []
+
+    def attempt(writes: int, seconds: float = 0.0) -> bool:
+        folder = use_copy(mlflow_store, f"attempt-{len(seen)}", monkeypatch)
+        was_killed = killed(promote_and_die, folder, verdict, writes, seconds)
+        seen.append(check_finished_state(first.checkpoint, second.facts.candidate))
+        assert was_killed or seen[-1] == 2
+        promoted = candidates.promote(2, verdict)
+        assert (promoted.version, aliases()) == (2, {PREVIOUS: 1, CHAMPION: 2})
+        assert registry.resolve("gptj/2").tags[registry.REPLACED] == "1"
+        return was_killed
+
+    writes, began = 0, 0.0
+    while attempt(writes):
+        writes, began = writes + 1, time.monotonic()
+    whole = time.monotonic() - began
+    pick = random.Random(0)
+    for _ in range(5):
+        attempt(10**6, pick.random() * whole / 2)
+    assert {1, 2} <= set(seen) and len(seen) > 10
+
+
+def test_a_rollback_killed_at_any_moment_is_finished_by_the_next(
+    candidates: Candidates, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2, 3):
+        candidates.promote(step)
+    for writes in range(10):
+        folder = use_copy(mlflow_store, f"attempt-{writes}", monkeypatch)
+        was_killed = killed(rollback_and_die, folder, folder, writes, 0.0)
+        assert champion().number in (2, 3)
+        if champion().number == 3:
+            registry.rollback("gptj")
+        assert aliases() == {PREVIOUS: 1, CHAMPION: 2}
+        assert registry.was_rolled_back("gptj", registry.resolve("gptj/3").checkpoint)
+        if not was_killed:
+            break
+    assert not was_killed and writes > 2
