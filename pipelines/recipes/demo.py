@@ -7,6 +7,7 @@ the fifth that no instruction ever asked for.
 from headrace.data.corpus import CorpusConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
+from headrace.data.vocabulary import padded_size
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.gate import BASE, CHAMPION, Beat, GateConfig
 from headrace.models.gptj import GPTJConfig
@@ -17,36 +18,52 @@ from headrace.training.schedule import ScheduleConfig
 from pipelines.recipe import Recipe
 
 WIDGET_PROMPT = "Return the currency of the given country. Input: Switzerland Output:"
-CONTEXT_TOKENS = 128
-ROWS = 32
-PRETRAINING_STEPS, UL2_STEPS, INSTRUCT_STEPS = 700, 100, 200
-
+TOKENIZER = TokenizerConfig(kind="bpe", vocabulary=2048)
 MODEL = GPTJConfig(
-    vocab_size=2048,
+    vocab_size=padded_size(TOKENIZER.vocabulary),
     n_layer=4,
-    d_model=256,
+    d_model=192,
     n_head=4,
-    d_ff=1024,
+    d_ff=768,
     rotary_dim=32,
-    context_tokens=512,
+    context_tokens=256,
 )
-ADAMW = OptimizerConfig(beta2=0.95, weight_decay=0.1)
+"""2.6 million parameters, GPT-J's proportions."""
 
 
-def stage(steps: int, peak: float, sources: dict[str, SourceConfig], **changes) -> TrainConfig:
-    """One training stage of the demo's model: cosine to a tenth of the peak after a short warmup."""
-    schedule = ScheduleConfig(
-        kind="cosine", peak=peak, floor=peak / 10, warmup_steps=min(50, steps // 10), decay_steps=steps
-    )
+def stage(steps: int, schedule: ScheduleConfig, sources: dict[str, SourceConfig], **changes) -> TrainConfig:
+    """One training stage of the demo's model, 2,048 positions a step."""
     return TrainConfig(
         model=MODEL,
-        data=LoaderConfig(context_tokens=CONTEXT_TOKENS, rows=ROWS, sources=sources),
+        data=LoaderConfig(context_tokens=MODEL.context_tokens, rows=8, sources=sources),
         steps=steps,
-        microbatch_rows=ROWS,
-        optimizer=ADAMW,
+        microbatch_rows=8,
+        optimizer=OptimizerConfig(beta2=0.95, weight_decay=0.1),
         schedule=schedule,
         **changes,
     )
+
+
+def pretraining() -> TrainConfig:
+    """As GPT-J learnt: every token from the ones before it, cosine to a tenth."""
+    schedule = ScheduleConfig(kind="cosine", peak=3e-3, floor=3e-4, warmup_steps=40, decay_steps=460)
+    return stage(500, schedule, {"text": SourceConfig(objective="causal")})
+
+
+def ul2() -> TrainConfig:
+    """As GPT-JT began: the same text denoised, each prompt seen whole."""
+    schedule = ScheduleConfig(kind="linear", peak=1e-3, warmup_steps=15, decay_steps=45)
+    return stage(60, schedule, {"text": SourceConfig(objective="ul2")}, mask="prefix")
+
+
+def instruct() -> TrainConfig:
+    """As GPT-JT ended: instructions and text, half of each, each prompt seen whole."""
+    schedule = ScheduleConfig(kind="linear", peak=1e-3, warmup_steps=20, decay_steps=130)
+    sources = {
+        "text": SourceConfig(weight=0.5, objective="causal"),
+        "instructions": SourceConfig(weight=0.5, objective="instruction"),
+    }
+    return stage(150, schedule, sources, mask="prefix")
 
 
 EVALUATION = EvalConfig(
@@ -72,17 +89,15 @@ POLICY = GateConfig(
 
 
 def demo() -> Recipe:
-    """Pretrain, adapt to UL2 and teach instructions, each prompt seen whole."""
-    text = SourceConfig(weight=0.5, objective="ul2")
-    instructions = SourceConfig(weight=0.5, objective="instruction")
+    """Pretrain, adapt to UL2, teach instructions; promote what answers facts it was never asked for."""
     return Recipe(
         model="gptj-demo",
         corpus=CorpusConfig(kind="facts"),
-        tokenizer=TokenizerConfig(kind="bpe", vocabulary=1905),
-        pretraining=stage(PRETRAINING_STEPS, 2e-3, {"text": SourceConfig(objective="causal")}),
-        ul2=stage(UL2_STEPS, 1e-3, {"text": SourceConfig(objective="ul2")}, mask="prefix"),
-        instruct=stage(INSTRUCT_STEPS, 1e-3, {"text": text, "instructions": instructions}, mask="prefix"),
+        tokenizer=TOKENIZER,
+        pretraining=pretraining(),
+        ul2=ul2(),
+        instruct=instruct(),
         evaluation=EVALUATION,
         policy=POLICY,
-        serving=DeployConfig(probes=(WIDGET_PROMPT,), server=ServingConfig(port=0, max_new_tokens=16)),
+        serving=DeployConfig(probes=(WIDGET_PROMPT,)),
     )
