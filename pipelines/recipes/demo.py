@@ -11,7 +11,7 @@ from headrace.data.vocabulary import padded_size
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.gate import BASE, CHAMPION, Beat, GateConfig
 from headrace.models.gptj import GPTJConfig
-from headrace.serving.config import DeployConfig, ServingConfig
+from headrace.serving.config import DeployConfig
 from headrace.training.config import TrainConfig
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.schedule import ScheduleConfig
