@@ -69,7 +69,7 @@ def instruct() -> TrainConfig:
 EVALUATION = EvalConfig(
     tasks={
         "facts": TaskConfig(kind="exact_match", data="heldout"),
-        "facts_3shot": TaskConfig(kind="exact_match", data="heldout", num_fewshot=3, fewshot="instructions"),
+        "facts_3shot": TaskConfig(kind="exact_match", data="heldout_3shot"),
     },
     perplexity={"heldout_text": "heldout_text"},
     headline="facts/exact_match",
