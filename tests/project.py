@@ -2,7 +2,10 @@
 
 import json
 import random
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 NAMES = "ada ben cleo dan eva finn gus hana ivo jun kai lea mia noa oda pia quin rae sam tia uma vic wes xia yan zoe"
@@ -80,6 +83,14 @@ def make_project(folder: Path) -> Path:
     (recipes / "tiny.py").write_text(RECIPE)
     _write_data(folder / "data")
     return folder
+
+
+def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in a project directory whose chains and recipes are imported anew, whichever were before."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipelines", "components")]:
+        monkeypatch.delitem(sys.modules, name)
 
 
 def _write_data(folder: Path) -> None:

@@ -5,9 +5,9 @@ import signal
 import traceback
 from typing import Any
 
-import click
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from headrace import __version__
 from headrace.cli.compile import compile_pipelines
@@ -19,6 +19,8 @@ from headrace.cli.ui import dashboard, ui
 from headrace.errors import HeadraceError
 
 INTERRUPTED = 130
+# Typer brings a click of its own in some releases and takes the installed one in others.
+CommandLineError: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 
 app = typer.Typer(
     name="headrace",
@@ -37,15 +39,20 @@ app.command()(ui)
 app.command()(dashboard)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
 @app.callback()
 def options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
-    version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
 ) -> None:
     """Take the options that stand before the command."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit()
 
 
 def run_app(arguments: list[str]) -> int:
@@ -68,9 +75,10 @@ def run_app(arguments: list[str]) -> int:
         raise KeyboardInterrupt  # which typer has turned into a number
     except HeadraceError as error:
         return _refuse(str(error), error.exit_code, debug)
-    except click.ClickException as error:
-        return _refuse(error.format_message(), error.exit_code, debug)
-    except (KeyboardInterrupt, click.Abort):
+    except CommandLineError as error:
+        said = error.format_message()
+        return _refuse(said, error.exit_code, debug) if said else int(error.exit_code)  # help was shown already
+    except (KeyboardInterrupt, typer.Abort):
         return _refuse("Interrupted. Run the same command again to continue.", INTERRUPTED, debug)
     except Exception as error:
         said = str(error).rstrip(".")
@@ -85,9 +93,5 @@ def _refuse(message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     line = " ".join(message.splitlines()) or "failed without a reason"
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/red] {_escaped(line)}")
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error:[/red] {escape(line)}")
     return code
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

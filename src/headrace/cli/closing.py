@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 COLUMNS = {"evaluate base": "base", "evaluate candidate": "candidate", "evaluate-incumbent": "champion before"}
@@ -54,7 +55,7 @@ def _show_verdict(verdict: Mapping[str, Any], console: Console) -> None:
     console.print(f"The gate of {verdict['model']}: the candidate [{colour}]{word}[/{colour}].", highlight=False)
     for rule in verdict["rules"]:
         mark = "[green]✓[/green]" if rule["passed"] else "[red]✗[/red]"
-        console.print(f"  {mark} {rule['name']}: {rule['reason']}", highlight=False)
+        console.print(f"  {mark} {escape(rule['name'] + ': ' + rule['reason'])}", highlight=False)
 
 
 def _show_answers(endpoint: Mapping[str, Any], console: Console) -> None:
@@ -65,7 +66,7 @@ def _show_answers(endpoint: Mapping[str, Any], console: Console) -> None:
         highlight=False,
     )
     for prompt, answer in endpoint["answers"].items():
-        console.print(f"  [dim]{prompt}[/dim] [bold]{answer.strip()}[/bold]", highlight=False)
+        console.print(f"  [dim]{escape(prompt)}[/dim] [bold]{escape(answer.strip())}[/bold]", highlight=False)
 
 
 def _show_commands(told: Mapping[str, Any], recipe: Any, console: Console) -> None:

@@ -20,4 +20,4 @@ def compile_pipelines(
     for name, chain in chosen.items():
         place = output / f"{name.replace('-', '_')}.yaml"
         compiler.compile(chain, str(place))
-        Console().print(f"{chain.name} → {place}")
+        Console().print(f"{chain.name} → {place}", markup=False, soft_wrap=True)

@@ -30,7 +30,7 @@ def export(
             "[yellow]note:[/yellow] this model was trained with a bidirectional prompt, which plain transformers "
             "runs causally; its answers there are worse than here."
         )
-    Console().print(f"{reference} → {directory}")
+    Console().print(f"{reference} → {directory}", markup=False, soft_wrap=True)
 
 
 @convert.command("import")
@@ -46,4 +46,4 @@ def import_hf(
     if mask not in ("", "causal", "prefix"):
         raise ConfigError(f"--mask {mask!r} is no way to see a prompt. Give causal or prefix.")
     manifest = import_checkpoint(directory, output, cast(MaskContract, mask) if mask else None)
-    Console().print(f"{directory} → {output} ({manifest.digest[:12]})")
+    Console().print(f"{directory} → {output} ({manifest.digest[:12]})", markup=False, soft_wrap=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 models = typer.Typer(help="List, show and roll back registered models.", no_args_is_help=True)
@@ -27,7 +28,7 @@ def list_models(as_json: Json = False) -> None:
     for row in rows:
         table.add_row(
             row["name"], str(row["version"]), ", ".join(row["aliases"]), row["checkpoint"][:12],
-            row["promoted_at"], row["rolled_back"],
+            row["promoted_at"], escape(row["rolled_back"]),
         )  # fmt: skip
     Console().print(table if rows else "No model is registered yet. A pipeline whose gate passes registers one.")
 
@@ -59,10 +60,11 @@ def show(reference: Annotated[str, typer.Argument(help="NAME@alias or NAME/NUMBE
         return
     console = Console()
     for key, value in _row(version).items():
-        console.print(f"[dim]{key:<12}[/dim] {', '.join(value) if isinstance(value, list) else value}")
+        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        console.print(f"[dim]{key:<12}[/dim] {escape(shown)}")
     for rule in evidence.get("rules", []):
         mark = "[green]✓[/green]" if rule["passed"] else "[red]✗[/red]"
-        console.print(f"{mark} {rule['name']}: {rule['reason']}")
+        console.print(f"{mark} {escape(rule['name'] + ': ' + rule['reason'])}")
 
 
 @models.command()

@@ -141,7 +141,7 @@ class Board:
                 stage.state = "done" if succeeded else "failed"
                 _keep_record(stage)
         if not self.console.is_terminal:
-            self.console.print(f"{MARKS[stage.state]} {_line(stage)}", highlight=False, soft_wrap=True)
+            self.console.print(f"{MARKS[stage.state]} {_line(stage)}", highlight=False, markup=False, soft_wrap=True)
 
     def failed(self) -> list[Stage]:
         """The stages that failed."""

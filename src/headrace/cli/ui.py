@@ -4,16 +4,19 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headrace.errors import UnavailableError
+from headrace.errors import ConfigError, UnavailableError
 
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+CONSOLE = "dashboards/console/app.py"
 
 
-def ui(port: Port = 5000, host: str = "127.0.0.1") -> int:
+def ui(port: Port = 5000, host: Host = "127.0.0.1") -> int:
     """Browse experiments and registered models in MLflow's UI."""
     from headrace.tracking import tracking_uri
 
@@ -22,13 +25,15 @@ def ui(port: Port = 5000, host: str = "127.0.0.1") -> int:
     return subprocess.call([*command, "--host", host, "--port", str(port)])
 
 
-def dashboard(port: Port = 8501, host: str = "127.0.0.1") -> int:
+def dashboard(port: Port = 8501, host: Host = "127.0.0.1") -> int:
     """Look at runs, their stages and versions with their evidence in the release console."""
     from headrace.tracking import tracking_uri
 
     check_free(host, port)
+    if not Path(CONSOLE).is_file():
+        raise ConfigError(f"{Path.cwd()} holds no {CONSOLE}. Change to a project directory first.")
     options = [f"--server.port={port}", f"--server.address={host}", "--server.headless=true"]
-    command = [sys.executable, "-m", "streamlit", "run", "dashboards/console/app.py", *options]
+    command = [sys.executable, "-m", "streamlit", "run", CONSOLE, *options]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": tracking_uri()}
     return subprocess.call([*command, "--browser.gatherUsageStats=false"], env=environment)
 

@@ -12,7 +12,7 @@ import pytest
 
 from headrace import tracking
 from headrace.cli.app import run_app
-from tests.project import make_project
+from tests.project import enter, make_project
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.chdir(folder)
+    enter(folder, monkeypatch)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path / "home"))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "HEADRACE_DEBUG"):
         monkeypatch.delenv(name, raising=False)

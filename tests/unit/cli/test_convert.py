@@ -1,0 +1,38 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from headrace.artifacts import MaskContract
+from headrace.cli.app import run_app
+from headrace.models.pretrained import load
+from tests.serving_checkpoint import write_checkpoint
+
+
+@pytest.mark.parametrize("mask", ["causal", "prefix"])
+def test_a_checkpoint_exported_and_imported_again_is_the_same_model(
+    mask: MaskContract, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_checkpoint(tmp_path / "ours", mask)
+    assert run_app(["convert", "export", str(tmp_path / "ours"), str(tmp_path / "theirs")]) == 0
+    said = capsys.readouterr()
+    assert ("runs causally" in said.err) == (mask == "prefix")
+    assert run_app(["convert", "import", str(tmp_path / "theirs"), str(tmp_path / "again")]) == 0
+
+    before, after = load(tmp_path / "ours"), load(tmp_path / "again")
+    assert after.checkpoint.facts.mask == mask
+    assert after.checkpoint.digest[:12] in capsys.readouterr().out
+    tokens_BT = torch.randint(0, 320, (2, 17), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(after.model(tokens_BT), before.model(tokens_BT), rtol=0, atol=0)
+    assert after.tokenizer_file.read_bytes() == before.tokenizer_file.read_bytes()
+
+
+def test_the_mask_can_be_told_and_a_wrong_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_checkpoint(tmp_path / "ours", "causal")
+    run_app(["convert", "export", str(tmp_path / "ours"), str(tmp_path / "theirs")])
+    assert run_app(["convert", "import", str(tmp_path / "theirs"), str(tmp_path / "a"), "--mask", "prefix"]) == 0
+    assert load(tmp_path / "a").checkpoint.facts.mask == "prefix"
+    assert run_app(["convert", "import", str(tmp_path / "theirs"), str(tmp_path / "b"), "--mask", "full"]) == 2
+    assert "--mask 'full'" in capsys.readouterr().err
+    assert not (tmp_path / "b").exists()
