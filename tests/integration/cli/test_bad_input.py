@@ -29,6 +29,8 @@ def project(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     tracking.client.cache_clear()
     yield folder
     tracking.client.cache_clear()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pipelines"]:
+        del sys.modules[name]
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
