@@ -1,8 +1,9 @@
 """KFP's local cache, made to keep its word.
 
-The cache as it comes answers by name: an artifact that was altered, a registry that moved on, are served
-as hits. Here an entry is a hit only where every artifact of it still has the bytes its manifest seals and
-still says something true, and a task's key follows the digests of its inputs rather than their paths.
+The cache as it comes answers by name: an artifact that was altered, a registry that moved on, a library that
+was edited, are served as hits. Here an entry is a hit only where every artifact of it still has the bytes its
+manifest seals and still says something true, and a task's key follows the digests of its inputs and of the
+code it reaches.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from headrace import registry, storage
 from headrace.artifacts import Corpus, EvalReport, ModelVersion, Verdict
 from headrace.data import corpus
 from headrace.errors import HeadraceError, IntegrityError
+from pipelines.code import code_version
+
+SOURCE = 3
 
 
 class VerifiedCache(LocalCache):
@@ -26,8 +30,10 @@ class VerifiedCache(LocalCache):
     """Told why an entry did not."""
 
     def compute_key(self, component_name: str, image: str, full_command: list[str], arguments: Any, **rest: Any) -> str:
-        """Key a task by the content of its inputs: two equal artifacts at two paths are one input."""
-        return super().compute_key(component_name, image, full_command, by_content(arguments), **rest)
+        """Key a task by the content of its inputs and the code it reaches, wherever either lies."""
+        # KFP writes the component's source into the fourth word of the command that starts it.
+        command = [*full_command[:SOURCE], code_version(full_command[SOURCE]), *full_command[SOURCE + 1 :]]
+        return super().compute_key(component_name, image, command, by_content(arguments), **rest)
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Outputs under `key`, if there are any and all of them hold."""
@@ -46,9 +52,10 @@ class VerifiedCache(LocalCache):
 
 
 def by_content(value: Any) -> Any:
-    """Replace every artifact within a task's arguments by its type and digest."""
+    """Replace every artifact within a task's arguments by its type, its digest and what else was noted of it."""
     if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
-        return {"artifact": type(value).schema_title, "digest": value.metadata["digest"]}
+        # Not the digest alone: one file encoded for two splits has equal shards, and each joins its own split.
+        return {"artifact": type(value).schema_title, "metadata": value.metadata}
     if isinstance(value, dict):
         return {key: by_content(item) for key, item in value.items()}
     return [by_content(item) for item in value] if isinstance(value, list) else value
