@@ -1,0 +1,94 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headrace import storage
+from headrace.artifacts import Corpus
+from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, split_files, splits
+from headrace.errors import ConfigError, DataError, IntegrityError
+
+LINE = '{"text": "a river"}\n'
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("text-0.jsonl", "text-1.jsonl", "asked.jsonl", "exam.jsonl"):
+        (folder / name).write_text(LINE)
+    return folder
+
+
+def gathered(files: Path) -> tuple[Path, Corpus]:
+    places = {"text": "text-*.jsonl", "instructions": "asked.jsonl", "exam": "exam.jsonl"}
+    config = CorpusConfig(files={split: str(files / name) for split, name in places.items()})
+    out = files.parent / "out"
+    gather_corpus(config, out)
+    return out, storage.read(out, Corpus).facts
+
+
+def test_files_are_referenced_by_split_and_those_trained_on_become_pieces(files: Path) -> None:
+    out, facts = gathered(files)
+    assert splits(out) == {
+        "exam": [str(files / "exam.jsonl")],
+        "instructions": [str(files / "asked.jsonl")],
+        "text": [str(files / "text-0.jsonl"), str(files / "text-1.jsonl")],
+    }
+    assert (facts.documents, facts.sources) == (None, {"exam": 1, "instructions": 1, "text": 2})
+    assert set(facts.references) == {str(path) for path in files.iterdir()}
+    assert sorted(locate(out, piece) for piece in pieces(out)) == [
+        ("instructions", str(files / "asked.jsonl")),
+        ("text", str(files / "text-0.jsonl")),
+        ("text", str(files / "text-1.jsonl")),
+    ]
+
+
+def test_facts_lie_inside_the_corpus_and_move_with_it(tmp_path: Path) -> None:
+    gather_corpus(CorpusConfig(kind="facts"), tmp_path / "here")
+    named = pieces(tmp_path / "here")
+    assert {piece.partition("=")[0] for piece in named} == {"text", "instructions"}
+    assert str(tmp_path) not in " ".join(named)
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert pieces(tmp_path / "there") == named
+    assert all(Path(locate(tmp_path / "there", piece)[1]).is_file() for piece in named)
+    assert {"text", "instructions", "heldout", "heldout_text"} <= set(splits(tmp_path / "there"))
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda path: path.write_text(LINE.replace("river", "rover")),
+        lambda path: path.write_text(LINE + LINE),
+        lambda path: path.unlink(),
+    ],
+    ids=["altered", "longer", "gone"],
+)
+def test_a_corpus_holds_until_a_file_it_refers_to_changes(files: Path, alter: Callable[[Path], None]) -> None:
+    _, facts = gathered(files)
+    confirm(facts)
+    alter(files / "exam.jsonl")
+    with pytest.raises(IntegrityError, match=r"exam\.jsonl changed since"):
+        confirm(facts)
+
+
+def test_another_content_under_the_same_names_is_another_corpus(files: Path) -> None:
+    out, _ = gathered(files)
+    before = storage.read(out, Corpus).digest
+    gathered(files)
+    assert storage.read(out, Corpus).digest == before
+    (files / "text-1.jsonl").write_text(LINE + LINE)
+    gathered(files)
+    assert storage.read(out, Corpus).digest != before
+
+
+def test_what_is_not_there_is_refused_by_name(files: Path) -> None:
+    out, _ = gathered(files)
+    assert split_files(out, "exam") == [str(files / "exam.jsonl")]
+    with pytest.raises(ConfigError, match=r"no split 'exams'\. Known: exam, instructions, text"):
+        split_files(out, "exams")
+    with pytest.raises(DataError, match=r"none\.jsonl does not exist"):
+        gather_corpus(CorpusConfig(files={"text": str(files / "none.jsonl")}), files / "never")
+    assert not (files / "never").exists()
+    with pytest.raises(ConfigError, match=r"Set corpus\.files\.text=PATH"):
+        CorpusConfig()
