@@ -345,7 +345,9 @@ def rollback_and_die(folder: Path, _: Path, writes: int, seconds: float) -> None
 
 def killed(act: Callable[..., None], folder: Path, verdict: Path, writes: int, seconds: float) -> bool:
     """Whether it was killed before its end."""
-    process = multiprocessing.get_context("fork").Process(target=act, args=(folder, verdict, writes, seconds))
+    process = multiprocessing.get_context("fork").Process(
+        target=act, args=(folder, verdict, writes, seconds), daemon=True
+    )
     process.start()
     process.join(120)
     assert process.exitcode in (0, -signal.SIGKILL)
@@ -389,6 +391,7 @@ def test_a_promotion_killed_at_any_moment_leaves_the_old_champion_or_the_new_and
         promoted = candidates.promote(2, verdict)
         assert (promoted.version, aliases()) == (2, {PREVIOUS: 1, CHAMPION: 2})
         assert registry.resolve("gptj/2").tags[registry.REPLACED] == "1"
+        assert check_finished_state(first.checkpoint, second.facts.candidate) == 2
         return was_killed
 
     writes, began = 0, 0.0

@@ -63,7 +63,7 @@ def talk(place: Path) -> None:
 
 
 def test_a_reader_never_sees_half_a_status(place: Path) -> None:
-    writer = multiprocessing.get_context("fork").Process(target=talk, args=(place,))
+    writer = multiprocessing.get_context("fork").Process(target=talk, args=(place,), daemon=True)
     writer.start()
     seen = set()
     end = time.monotonic() + 0.5

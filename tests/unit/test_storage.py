@@ -186,7 +186,7 @@ def test_a_writer_killed_at_any_instant_leaves_no_artifact_or_a_whole_one(tmp_pa
         target = tmp_path / f"{attempt}" / "art"
         if before:
             write(target, 1)
-        process = multiprocessing.get_context("fork").Process(target=write_forever, args=(target, attempt))
+        process = multiprocessing.get_context("fork").Process(target=write_forever, args=(target, attempt), daemon=True)
         process.start()
         time.sleep(pick.random() * 5 * once)
         process.kill()
@@ -222,7 +222,9 @@ def test_a_writer_that_dies_between_any_two_steps_leaves_the_old_or_the_new(tmp_
     write(tmp_path / "art", 1)
     seen = []
     for calls in range(200):
-        process = multiprocessing.get_context("fork").Process(target=write_and_die, args=(tmp_path / "art", calls))
+        process = multiprocessing.get_context("fork").Process(
+            target=write_and_die, args=(tmp_path / "art", calls), daemon=True
+        )
         process.start()
         process.join()
         seen.append(stands(tmp_path / "art"))
@@ -263,7 +265,7 @@ def test_a_text_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     storage.write_text(path, "Wasser fließt")
     assert path.read_text(encoding="utf-8") == "Wasser fließt"
     assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
-    writer = multiprocessing.get_context("fork").Process(target=replace_text, args=(path,))
+    writer = multiprocessing.get_context("fork").Process(target=replace_text, args=(path,), daemon=True)
     writer.start()
     end = time.monotonic() + 0.5
     while time.monotonic() < end:
@@ -386,7 +388,9 @@ def test_an_upload_that_dies_before_the_manifest_is_no_artifact(bucket: str, bef
     for uploads in range(len(contents(2)) + 1):
         if before:
             write(bucket, before)
-        process = multiprocessing.get_context("fork").Process(target=upload_and_die, args=(bucket, uploads))
+        process = multiprocessing.get_context("fork").Process(
+            target=upload_and_die, args=(bucket, uploads), daemon=True
+        )
         process.start()
         process.join(60)
         assert process.exitcode == -signal.SIGKILL

@@ -189,7 +189,7 @@ def begin_and_die() -> None:
 
 
 def test_closing_a_pipeline_ends_what_a_killed_task_left(place: str) -> None:
-    process = multiprocessing.get_context("fork").Process(target=begin_and_die)
+    process = multiprocessing.get_context("fork").Process(target=begin_and_die, daemon=True)
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
