@@ -18,8 +18,6 @@ from headrace.data import corpus
 from headrace.errors import HeadraceError, IntegrityError
 from pipelines.code import code_version
 
-SOURCE = 3
-
 
 class VerifiedCache(LocalCache):
     """A `LocalCache` whose entries are re-hashed, and checked against the world, before they answer."""
@@ -31,8 +29,9 @@ class VerifiedCache(LocalCache):
 
     def compute_key(self, component_name: str, image: str, full_command: list[str], arguments: Any, **rest: Any) -> str:
         """Key a task by the content of its inputs and the code it reaches, wherever either lies."""
-        # KFP writes the component's source into the fourth word of the command that starts it.
-        command = [*full_command[:SOURCE], code_version(full_command[SOURCE]), *full_command[SOURCE + 1 :]]
+        # KFP hands over the component's source as one word of the command that starts it.
+        versions = [code_version(word) for word in full_command if word.lstrip().startswith("import kfp")]
+        command = [*full_command, *versions]
         return super().compute_key(component_name, image, command, by_content(arguments), **rest)
 
     def get(self, key: str) -> dict[str, Any] | None:

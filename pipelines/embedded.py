@@ -27,10 +27,13 @@ from kfp.local.status import Status
 
 from headrace import status, tracking
 from headrace.cli.stages import Board
+from headrace.errors import PipelineError
 from pipelines.caching import VerifiedCache
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10
+SWALLOWED = ("Condition evaluation failed", "Could not resolve")
+"""How KFP's warnings about a condition or loop that it could not decide begin."""
 
 _stage: contextvars.ContextVar[str] = contextvars.ContextVar("stage")
 
@@ -52,6 +55,7 @@ class EmbeddedRun:
         self.folder = home / "runs" / run_id
         self.use_cache = use_cache
         self._mistaken: set[str] = set()
+        self._stopping = False
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
@@ -59,27 +63,54 @@ class EmbeddedRun:
         """Run `pipeline` to its end; the board has seen everything when this returns.
 
         Returns:
-            Whether every stage that was reached succeeded.
+            Whether KFP calls it a success and no stage failed.
 
         Raises:
+            PipelineError: KFP itself failed, outside every stage; the message is its own.
             KeyboardInterrupt: The run was interrupted; its processes are gone.
         """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
-        with self._exchanged(), self._told_to(self.folder / "runner.log"):
+        log = self.folder / "runner.log"
+        with self._exchanged(), self._told_to(log), self._interruptible():
             local.init(
                 local.SubprocessRunner(use_venv=False),
                 pipeline_root=str(self.home / "artifacts"),
                 workspace_root=str(self.folder / "scratch"),
-                raise_on_error=False,
+                raise_on_error=True,
                 enable_caching=self.use_cache,
                 cache_root=str(self.home / "cache"),
             )
             try:
                 pipeline(**arguments)
-            except BaseException:
-                self._end_processes()
-                raise
+            except RuntimeError as error:
+                if not self.board.failed():
+                    raise PipelineError(f"KFP gave up ({error}). Its log is {log}.") from error
+        self._refuse_swallowed(log)
         return not self.board.failed()
+
+    @staticmethod
+    def _refuse_swallowed(log: Path) -> None:
+        """KFP's runner takes a condition that it cannot evaluate for false, and says so in its log alone."""
+        swallowed = [line for line in log.read_text().splitlines() if line.startswith(SWALLOWED)]
+        if swallowed:
+            raise PipelineError(f"KFP skipped what it should have decided ({swallowed[0]}). Its log is {log}.")
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Stop every task's process on SIGINT and SIGTERM, before KFP's loops begin to wait for them."""
+
+        def interrupt(*_: object) -> None:
+            self._stopping = True
+            self._end_processes()
+            raise KeyboardInterrupt
+
+        here = threading.current_thread() is threading.main_thread()
+        kept = {sent: signal.signal(sent, interrupt) for sent in (signal.SIGINT, signal.SIGTERM) if here}
+        try:
+            yield
+        finally:
+            for sent, handler in kept.items():
+                signal.signal(sent, handler)
 
     @staticmethod
     @contextlib.contextmanager
@@ -110,6 +141,7 @@ class EmbeddedRun:
             ):
                 stack.enter_context(mock.patch.object(place, name, ours))
             stack.enter_context(mock.patch.dict(os.environ, {tracking.PIPELINE_RUN: self.run_id}))
+            os.environ.pop("MLFLOW_RUN_ID", None)  # a task would take a run of the user's own for its own
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             yield
@@ -138,7 +170,7 @@ class EmbeddedRun:
     def _start(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Run one task's process with its output in its log; the exit code is its own."""
         name = _stage.get()
-        if name in self._mistaken:  # what the user has to change, another attempt will not
+        if self._stopping or name in self._mistaken:  # what the user has to change, another attempt will not
             return 2
         report = self.folder / "logs" / f"{slug(name)}.json"
         report.unlink(missing_ok=True)

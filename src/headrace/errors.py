@@ -6,7 +6,7 @@ user's exits with 2, a failure of the world around with 1; anything else that es
 
 import re
 
-CREDENTIALS = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+CREDENTIALS = re.compile(r"(?<=://)[^\s'\"]*@")
 
 
 def shown(text: str) -> str:
@@ -51,3 +51,7 @@ class UnavailableError(HeadraceError):
 
 class TrainingError(HeadraceError):
     """A run that cannot continue, such as a loss that is no longer finite."""
+
+
+class PipelineError(HeadraceError):
+    """A pipeline that its orchestrator gave up, outside every one of its steps."""

@@ -1,6 +1,6 @@
 """The last screen of a run: what was measured, what was decided, and the commands to look further."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +27,20 @@ def show(told: Mapping[str, Any], recipe: Any, console: Console) -> None:
     for key, facts in told["facts"].items():
         if key.startswith("deploy/"):
             _show_answers(facts, console)
+    _show_cached(told["stages"], console)
     _show_commands(told, recipe, console)
+
+
+def _show_cached(stages: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Say which of these numbers an earlier run measured."""
+    cached = [stage["name"] for stage in stages if stage["state"] == "cached"]
+    if cached:
+        console.print()
+        console.print(
+            f"[dim]{len(cached)} of {len(stages)} stages were not run now: what they measured in an earlier run was "
+            "verified, file by file, and stands.[/dim]",
+            highlight=False,
+        )
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:

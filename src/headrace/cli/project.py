@@ -13,8 +13,8 @@ from typing import Any
 from headrace.config import nearest, override
 from headrace.errors import ConfigError
 
-NOT_CHAINS = {"caching", "embedded", "placement", "preparation", "recipe"}
-"""Modules of `pipelines/` that help chains and are none themselves."""
+CHAIN = "@dsl.pipeline"
+"""What tells a chain from the modules that help chains, without importing either."""
 
 
 def _root() -> Path:
@@ -32,7 +32,8 @@ def _modules(folder: Path) -> list[str]:
 
 def pipeline_names() -> list[str]:
     """Names of the chains in `pipelines/`."""
-    return [name for name in _modules(_root() / "pipelines") if name not in NOT_CHAINS]
+    folder = _root() / "pipelines"
+    return [name for name in _modules(folder) if CHAIN in (folder / f"{name}.py").read_text()]
 
 
 def recipe_names() -> list[str]:

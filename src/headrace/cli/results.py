@@ -8,7 +8,7 @@ from headrace import storage
 from headrace.artifacts import EvalReport, Verdict
 from headrace.cli.stages import Board, Stage
 from headrace.config import encode
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, shown
 from headrace.tracking import tracking_uri
 
 
@@ -33,7 +33,7 @@ def collect(run_id: str, parent: str, about: Mapping[str, Any], board: Board, se
         "run_id": run_id,
         **about,
         "seconds": round(seconds, 3),
-        "mlflow": {"tracking_uri": tracking_uri(), "run_id": parent},
+        "mlflow": {"tracking_uri": shown(tracking_uri()), "run_id": parent},
         "stages": [_stage(stage) for stage in board.stages.values()],
         "metrics": {stage: encode(report.metrics) for stage, report in reports.items()},
         "verdict": encode(verdict) if verdict else None,

@@ -1,17 +1,23 @@
 """`headrace run`: a pipeline on this machine."""
 
+import contextlib
 import json
 import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from headrace.errors import ConfigError, HeadraceError
+
+if TYPE_CHECKING:
+    from headrace.cli.stages import Board
 
 SetOption = Annotated[
     list[str] | None,
@@ -27,37 +33,87 @@ def run(
     cache: Annotated[bool, typer.Option("--cache/--no-cache", help="Let verified earlier results answer.")] = True,
 ) -> int:
     """Run a pipeline on this machine and watch its stages."""
-    from headrace.cli import closing, project, results, runs
-    from headrace.cli.stages import Board
-    from headrace.tracking import close_pipeline, home, parent_run
+    from headrace.cli import closing
 
     console = Console(file=sys.stdout)  # bound now: KFP prints to a stdout that is exchanged during the run
     with console.status("Reading the recipe"):
-        chain = project.load_pipeline(pipeline)
-        values = project.load_recipe(recipe, assignments or ())
-        arguments = pipeline_arguments(chain, values)
-        embedded = project.load("pipelines.embedded")
-    run_id = f"{chain.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
-    _become_quiet()
-    with console.status("Opening MLflow"):
-        runs.close_abandoned(home())
-        parent = parent_run(run_id, {"headrace.pipeline": chain.name, "headrace.recipe": recipe})
-    board = Board(embedded.planned_stages(chain), console)
-    runner = embedded.EmbeddedRun(run_id, board, home(), use_cache=cache)
-    outcome = "KILLED"
-    began = time.monotonic()
-    console.print(f"[bold]{chain.name}[/bold] with recipe [bold]{recipe}[/bold], run {run_id}")
-    try:
-        with runs.alive(runner.folder), board:
-            outcome = "FINISHED" if runner.run(chain, arguments) else "FAILED"
-    finally:
-        close_pipeline(run_id, outcome)
-        about = {"pipeline": chain.name, "recipe": recipe, "arguments": arguments, "status": outcome}
-        told = results.collect(run_id, parent, about, board, time.monotonic() - began)
-        results.write(told, runner.folder / "result.json", json_file)
+        job = read_job(pipeline, recipe, assignments or ())
+    console.print(f"[bold]{job.chain.name}[/bold] with recipe [bold]{recipe}[/bold], run {job.run_id}")
+    told, board = carry_out(job, console, json_file, use_cache=cache)
     _raise_first_failure(board)
-    closing.show(told, values, console)
+    closing.show(told, job.recipe, console)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one run of a pipeline is."""
+
+    chain: Any
+    recipe: Any
+    recipe_name: str
+    arguments: dict[str, Any]
+    run_id: str
+
+
+def read_job(pipeline: str, recipe: str, assignments: Sequence[str]) -> Job:
+    """Find the chain and the recipe and check that they fit, before anything runs.
+
+    Raises:
+        ConfigError: A name, section, key or value that is unknown or of the wrong type.
+    """
+    from headrace.cli import project
+
+    chain = project.load_pipeline(pipeline)
+    values = project.load_recipe(recipe, assignments)
+    run_id = f"{chain.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return Job(chain, values, recipe, pipeline_arguments(chain, values), run_id)
+
+
+def carry_out(job: Job, console: Console, json_file: Path | None, *, use_cache: bool) -> tuple[dict[str, Any], "Board"]:
+    """Run a job under its MLflow parent, which is closed and reported on however the run ends.
+
+    Returns:
+        What `results.collect` gathered, and the stages.
+    """
+    from headrace.cli import project, runs
+    from headrace.cli.stages import Board
+    from headrace.tracking import home, parent_run
+
+    _become_quiet()
+    if json_file is not None:
+        write_json(json_file, {"run_id": job.run_id, "status": "RUNNING"})  # refused now rather than after the run
+    embedded = project.load("pipelines.embedded")
+    board = Board(embedded.planned_stages(job.chain), console)
+    runner = embedded.EmbeddedRun(job.run_id, board, home(), use_cache=use_cache)
+    with runs.alive(runner.folder):
+        with console.status("Opening MLflow"):
+            runs.close_abandoned(home())
+            parent = parent_run(job.run_id, {"headrace.pipeline": job.chain.name, "headrace.recipe": job.recipe_name})
+        with accounted(job, parent, board, [runner.folder / "result.json", json_file]) as told, board:
+            told["status"] = "FINISHED" if runner.run(job.chain, job.arguments) else "FAILED"
+    return told, board
+
+
+@contextlib.contextmanager
+def accounted(job: Job, parent: str, board: "Board", places: Sequence[Path | None]) -> Iterator[dict[str, Any]]:
+    """Write what a run came to and end its MLflow runs, whether it finished, failed or was interrupted."""
+    from headrace.cli import results
+    from headrace.tracking import close_pipeline
+
+    told: dict[str, Any] = {"status": "FAILED"}
+    began = time.monotonic()
+    try:
+        yield told
+    except KeyboardInterrupt:
+        told["status"] = "KILLED"
+        raise
+    finally:
+        about = {"pipeline": job.chain.name, "recipe": job.recipe_name, "arguments": job.arguments}
+        about["status"] = told["status"]
+        told.update(results.collect(job.run_id, parent, about, board, time.monotonic() - began))
+        results.write(told, *places)
+        close_pipeline(job.run_id, told["status"])
 
 
 def pipeline_arguments(chain: Any, recipe: Any) -> dict[str, Any]:

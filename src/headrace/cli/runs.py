@@ -1,21 +1,22 @@
 """Runs of this machine that ended without a word, and how they are told from those that go on."""
 
 import contextlib
-import os
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
-PID_FILE = "pid"
+ALIVE = "alive"
+"""A file in a run's folder that its process keeps locked; the lock ends with the process, however that ends."""
 
 
 @contextlib.contextmanager
 def alive(folder: Path) -> Iterator[None]:
-    """Leave word in a run's folder that this process is running it, until it no longer is."""
+    """Hold a run's lock while it goes on; the file is gone once the run has been closed."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PID_FILE).write_text(str(os.getpid()))
-    yield
-    # Left in place by an error on purpose: the caller closes the run, or the next run does.
-    (folder / PID_FILE).unlink()
+    with (folder / ALIVE).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+        (folder / ALIVE).unlink(missing_ok=True)
 
 
 def close_abandoned(home: Path) -> list[str]:
@@ -27,19 +28,19 @@ def close_abandoned(home: Path) -> list[str]:
     from headrace.tracking import close_pipeline
 
     closed = []
-    for place in sorted((home / "runs").glob(f"*/{PID_FILE}")):
-        if not _runs(int(place.read_text() or 0)):
+    for place in sorted((home / "runs").glob(f"*/{ALIVE}")):
+        with contextlib.suppress(FileNotFoundError), place.open("r+") as found:
+            if _held(found.fileno()):
+                continue
             close_pipeline(place.parent.name, "KILLED")
-            place.unlink()
+            place.unlink(missing_ok=True)
             closed.append(place.parent.name)
     return closed
 
 
-def _runs(pid: int) -> bool:
+def _held(handle: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    return pid > 0
+    return False

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.errors import ConfigError, UnavailableError
+from headrace.errors import ConfigError, UnavailableError, shown
 
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -20,9 +20,13 @@ def ui(port: Port = 5000, host: Host = "127.0.0.1") -> int:
     """Browse experiments and registered models in MLflow's UI."""
     from headrace.tracking import tracking_uri
 
+    if tracking_uri().startswith("http"):
+        typer.echo(f"MLflow runs already: open {shown(tracking_uri())}")
+        return 0
     check_free(host, port)
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", tracking_uri()]
-    return subprocess.call([*command, "--host", host, "--port", str(port)])
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    # By the environment, since a database's address may hold its password, and others can read a command line.
+    return subprocess.call(command, env={**os.environ, "MLFLOW_BACKEND_STORE_URI": tracking_uri()})
 
 
 def dashboard(port: Port = 8501, host: Host = "127.0.0.1") -> int:

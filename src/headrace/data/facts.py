@@ -155,6 +155,7 @@ def _record(pair: Pair, wording: str) -> Record:
         "source": "instructions",
         "country": country.name,
         "relation": relation,
+        "id": f"{country.name}/{relation}",
     }
 
 

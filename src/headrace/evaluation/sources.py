@@ -18,6 +18,8 @@ Data = Mapping[str, str | Sequence[str]]
 """Files or `gs://` objects by name; a name may stand for several."""
 ANSWERS = ("label", "answer", "target")
 """Fields that say what is right; the others are the question."""
+ID = "id"
+"""Optional field that says what an example is about, so that two wordings of it can be held against each other."""
 
 
 def uris(data: Data, name: str) -> list[str]:
@@ -58,7 +60,7 @@ def read_task(kind: str, files: Sequence[str]) -> list[Row]:
 
 def question(row: Row) -> str:
     """What is asked, without what is right: equal for equal questions."""
-    return json.dumps({key: value for key, value in row.items() if key not in ANSWERS}, sort_keys=True)
+    return json.dumps({key: value for key, value in row.items() if key not in (*ANSWERS, ID)}, sort_keys=True)
 
 
 def _read_file(kind: str, uri: str) -> list[Row]:
@@ -177,7 +179,8 @@ def _piqa(row: Row, where: str) -> Row:
 
 
 def _exact_match(row: Row, where: str) -> Row:
-    return {"prompt": _text(row, "prompt", where), "target": _text(row, "target", where).strip()}
+    named = {ID: str(row[ID])} if ID in row else {}
+    return {**named, "prompt": _text(row, "prompt", where), "target": _text(row, "target", where).strip()}
 
 
 ADAPTERS: dict[str, Callable[[Row, str], Row]] = {

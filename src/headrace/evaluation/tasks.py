@@ -20,7 +20,7 @@ from headrace.evaluation import estimate
 from headrace.evaluation.config import EXACT_MATCH, TaskConfig
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.scores import Example, Measured, columns
-from headrace.evaluation.sources import Data, Row, question, read_task, uris
+from headrace.evaluation.sources import ID, Data, Row, question, read_task, uris
 
 __all__ = ["HeadraceLM", "build_task", "run_task"]
 
@@ -160,7 +160,7 @@ def _example(task: Any, sample: Mapping[str, Any]) -> Example:
     """One line of scores out of what the harness logged."""
     describe = {"generate_until": _describe_answer, "loglikelihood": _describe_target}
     return Example(
-        id=f"{sample['doc_id']}-{sample['doc_hash'][:12]}",
+        id=sample["doc"].get(ID) or f"{sample['doc_id']}-{sample['doc_hash'][:12]}",
         scores={metric: float(sample[metric]) for metric in sample["metrics"]},
         **describe.get(task.OUTPUT_TYPE, _describe_choice)(task, sample),
     )
