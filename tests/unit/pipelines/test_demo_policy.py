@@ -17,7 +17,6 @@ from headrace.evaluation.tasks import build_task
 from headrace.storage import Stored
 from pipelines.recipes.demo import demo
 
-
 ON_EXAMPLES = "beats base on facts_3shot/exact_match"
 
 
