@@ -10,12 +10,15 @@ import hashlib
 import importlib.metadata
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import headrace
 
 LIBRARY = "headrace"
+_parsing = threading.Lock()
+"""CPython 3.11 miscounts its recursion where two threads parse at once, as the turns of a loop do."""
 
 
 def code_version(source: str) -> str:
@@ -70,7 +73,9 @@ def _imported(source: str) -> tuple[str, ...]:
 
 def _names(source: str) -> Iterator[str]:
     """Every dotted name that `source` imports, inside functions too."""
-    for node in ast.walk(ast.parse(source)):
+    with _parsing:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
