@@ -51,7 +51,11 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
     """
     if config.kind == "facts":
         return write_facts(str(output_uri), config.facts)
-    files = {split: list_sources(uri) for split, uri in config.files.items()}
+    # Absolute, since the steps that read them run in other directories.
+    files = {
+        split: [source if buckets.is_bucket(source) else str(Path(source).absolute()) for source in list_sources(uri)]
+        for split, uri in config.files.items()
+    }
     stamps = {uri: stamp(uri) for uris in files.values() for uri in uris}
     with storage.writing(output_uri) as tree:
         (tree.path / INDEX).write_text(json.dumps(files, indent=1, sort_keys=True))
@@ -102,9 +106,9 @@ def split_files(path: str | Path, split: str) -> list[str]:
 
 def pieces(path: str | Path) -> list[str]:
     """The files to tokenize, each as `SPLIT=FILE`; those inside the corpus by name, so that they may move."""
-    root = str(Path(path))
+    root = Path(path)
     return [
-        f"{split}={uri.removeprefix(root).lstrip('/') if uri.startswith(root) else uri}"
+        f"{split}={Path(uri).relative_to(root) if Path(uri).is_relative_to(root) else uri}"
         for split, uris in splits(path).items()
         if split in TRAINED_ON
         for uri in uris

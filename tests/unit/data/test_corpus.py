@@ -92,3 +92,13 @@ def test_what_is_not_there_is_refused_by_name(files: Path) -> None:
     assert not (files / "never").exists()
     with pytest.raises(ConfigError, match=r"Set corpus\.files\.text=PATH"):
         CorpusConfig()
+
+
+def test_a_relative_path_is_found_from_another_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corpus_raw").mkdir()
+    (tmp_path / "corpus_raw" / "a.jsonl").write_text('{"text": "one"}\n')
+    monkeypatch.chdir(tmp_path)
+    gather_corpus(CorpusConfig(files={"text": "corpus_raw"}), tmp_path / "corpus")
+    monkeypatch.chdir("/")
+    (piece,) = pieces(tmp_path / "corpus")
+    assert locate(tmp_path / "corpus", piece) == ("text", str(tmp_path / "corpus_raw" / "a.jsonl"))
