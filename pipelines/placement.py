@@ -1,7 +1,7 @@
 """Where a step runs; never what it computes.
 
 The embedded runner ignores all of it. On a cluster each task learns the pipeline run it belongs to from
-its pod's label and its services from the ConfigMap `headrace`, and training steps ask for an accelerator.
+its pod's label and its services from a ConfigMap, and training steps ask for an accelerator.
 """
 
 import contextlib
@@ -17,6 +17,9 @@ from components.registry.close import close
 ACCELERATOR = os.environ.get("HEADRACE_ACCELERATOR", "")
 """Resource that a training step asks for, such as `nvidia.com/gpu` or `google.com/tpu`; empty for none."""
 SERVICES = ("MLFLOW_TRACKING_URI", "HEADRACE_WORK")
+CONFIG_MAP = "headrace-pipelines"
+"""Holds `SERVICES` in the namespace that pipelines run in. A pod without it does not start, where one that fell
+back to a SQLite file of its own would lose what it recorded."""
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def tracked() -> Iterator[None]:
         kubernetes.use_field_path_as_env(
             task, env_name="HEADRACE_PIPELINE_RUN", field_path="metadata.labels['pipeline/runid']"
         )
-        kubernetes.use_config_map_as_env(task, "headrace", {name: name for name in SERVICES}, optional=True)
+        kubernetes.use_config_map_as_env(task, CONFIG_MAP, {name: name for name in SERVICES})
 
 
 def on_accelerator(task: PipelineTask) -> PipelineTask:

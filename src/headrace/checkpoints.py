@@ -6,18 +6,20 @@ Resumable ones lie under a workspace as `step-00000100`, in a directory named by
 runs that differ never meet.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace import storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, Checkpoint, Manifest
-from headrace.errors import IntegrityError
+from headrace.errors import IntegrityError, UnavailableError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +48,7 @@ class Contents:
 
 
 def workspace_of(root: Path, arguments: Any) -> Path:
-    """The directory under `root` for runs with exactly these arguments, emptied of half-written checkpoints.
+    """The directory under `root` for runs with exactly these arguments.
 
     Args:
         root: Durable directory, shared by any number of runs.
@@ -55,9 +57,28 @@ def workspace_of(root: Path, arguments: Any) -> Path:
     text = json.dumps(arguments, sort_keys=True)
     directory = root / hashlib.sha256(text.encode()).hexdigest()[:16]
     directory.mkdir(parents=True, exist_ok=True)
-    for leftover in directory.glob("*.partial-*"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     return directory
+
+
+@contextlib.contextmanager
+def claimed(workspace: Path) -> Iterator[None]:
+    """Keep a workspace, cleared of half-written checkpoints, to this process while the block runs.
+
+    The claim ends with the process, however that ends.
+
+    Raises:
+        UnavailableError: Another process trains with the same arguments.
+    """
+    with (workspace / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UnavailableError(
+                f"{workspace} is in use: another process trains with the same arguments. Wait for it or stop it."
+            ) from error
+        for leftover in workspace.glob("*.partial-*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
 
 
 def write(uri: str | Path, contents: Contents) -> Manifest:

@@ -47,6 +47,8 @@ PARENT_TAG = "mlflow.parentRunId"
 RUN_TAG = "headrace.pipeline_run_id"
 BATCH = 100
 """Parameters, tags or metrics that one call to the tracking server may carry."""
+SETTLE_SECONDS = 0.5
+"""How long after it was made a parent run is seen by every task that began at the same moment."""
 AWAY_SECONDS = 30
 """How long a server that did not take metrics is left alone before it is asked again."""
 FAREWELL_SECONDS = 60
@@ -103,14 +105,27 @@ def parent_run(pipeline_run: str, tags: Mapping[str, str] | None = None) -> str:
         pipeline_run: Id of the pipeline run; all its tasks share it.
         tags: What to mark a new parent with, such as its pipeline and recipe.
     """
+    found = _parents(pipeline_run)
+    if found:
+        return found[0]
+    marks = {RUN_TAG: pipeline_run, **dict(tags or {})}
+    made = str(client().create_run(experiment_id(), run_name=pipeline_run, tags=marks).info.run_id)
+    # Tasks that begin together may each find none and make one. MLflow has no "create unless it exists", so each
+    # waits until the others' are to be seen, and all of them keep the same one.
+    time.sleep(SETTLE_SECONDS)
+    kept = _parents(pipeline_run)[0]
+    if kept != made:
+        client().delete_run(made)
+    return kept
+
+
+def _parents(pipeline_run: str) -> list[str]:
+    """Parent runs of a pipeline run, the one to keep first."""
     mine = f"tags.`{RUN_TAG}` = '{pipeline_run}'"
     # The oldest first: a parent is there before its children, of which there may be any number.
     found = client().search_runs([experiment_id()], mine, max_results=50, order_by=["attributes.start_time ASC"])
     parents = [run for run in found if PARENT_TAG not in run.data.tags]
-    if parents:
-        return str(min(parents, key=lambda run: run.info.start_time).info.run_id)
-    made = client().create_run(experiment_id(), run_name=pipeline_run, tags={RUN_TAG: pipeline_run, **dict(tags or {})})
-    return str(made.info.run_id)
+    return [run.info.run_id for run in sorted(parents, key=lambda run: (run.info.start_time, run.info.run_id))]
 
 
 def nested_run(pipeline_run: str, stage: str, tags: Mapping[str, str] | None = None) -> str:

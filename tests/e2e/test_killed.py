@@ -92,13 +92,13 @@ def mlflow_statuses(home: Path) -> set[str]:
 
 
 @pytest.mark.xdist_group("killed")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("stage", "sent"), [("train-tokenizer", signal.SIGINT), ("tokenize-1", signal.SIGTERM)])
 def test_an_interrupted_run_stops_its_task_closes_its_runs_and_says_how_to_go_on(
-    project: Path, tmp_path: Path, sent: signal.Signals
+    project: Path, tmp_path: Path, stage: str, sent: signal.Signals
 ) -> None:
     home = tmp_path / "home"
     process = start(project, home)
-    wait_for("train-tokenizer", process, home, set())
+    wait_for(stage, process, home, set())
     process.send_signal(sent)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130

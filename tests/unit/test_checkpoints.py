@@ -1,5 +1,7 @@
 import logging
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,8 +109,21 @@ def test_what_a_killed_save_left_behind_is_swept_up(tmp_path: Path, tokenizer: P
     (home / "step-00000010.partial-x").mkdir()
     (home / "step-00000010.partial-x" / MODEL_FILE).write_bytes(b"half")
     (home / "losses.jsonl.partial-y").write_text("half")
-    assert checkpoints.workspace_of(tmp_path, 1) == home
-    assert list(home.iterdir()) == [kept]
+    with checkpoints.claimed(home):
+        assert {path.name for path in home.iterdir()} == {kept.name, "lock"}
+
+
+def test_two_processes_never_train_in_one_workspace(tmp_path: Path) -> None:
+    home = checkpoints.workspace_of(tmp_path, 1)
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom headrace import checkpoints\n"
+        "with checkpoints.claimed(Path(sys.argv[1])):\n    print('claimed')"
+    )
+    other = [sys.executable, "-c", script, str(home)]
+    with checkpoints.claimed(home):
+        refused = subprocess.run(other, capture_output=True, text=True)
+    assert "another process trains with the same arguments" in refused.stderr
+    assert subprocess.run(other, capture_output=True, text=True).stdout == "claimed\n"
 
 
 def test_equal_contents_have_equal_digests_wherever_they_are_written(tmp_path: Path, tokenizer: Path) -> None:

@@ -1,4 +1,5 @@
 import base64
+import concurrent.futures
 import contextlib
 import http.server
 import json
@@ -73,6 +74,15 @@ def test_tasks_are_nested_under_one_parent_for_each_pipeline_run(place: str, mon
     assert {child.info.status for child in nested} == {"FINISHED"}
     assert run_of(cached).data.tags["headrace.computed_by"] == run.run_id
     assert status.read(Path(os.environ[status.STATUS]))["run_id"] == run.run_id
+
+
+def test_tasks_that_begin_together_keep_one_parent(mlflow_store: Path) -> None:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(tracking.parent_run, ["together"] * 4))
+    kept = tracking.parent_run("together")
+    assert kept in made
+    runs = client().search_runs([tracking.experiment_id()], f"tags.`{tracking.RUN_TAG}` = 'together'")
+    assert [run.info.run_id for run in runs] == [kept]
 
 
 def test_another_pipeline_run_has_another_parent(pipeline: str) -> None:

@@ -21,7 +21,7 @@ def export(
     from headrace.models.convert import save_hf
     from headrace.models.pretrained import load
 
-    path = Path(reference) if storage.exists(reference) else registry.fetch(registry.resolve(reference))
+    path = reference if storage.exists(reference) else registry.fetch(registry.resolve(reference))
     loaded = load(path)
     mask = loaded.checkpoint.facts.mask
     save_hf(loaded.model, directory, loaded.tokenizer_file, mask=mask)
@@ -36,7 +36,7 @@ def export(
 @convert.command("import")
 def import_hf(
     directory: Annotated[Path, typer.Argument(help="A directory with config.json, safetensors and tokenizer.json.")],
-    output: Annotated[Path, typer.Argument(help="Where the checkpoint goes.")],
+    output: Annotated[str, typer.Argument(help="Where the checkpoint goes: a directory or gs://bucket/prefix.")],
     mask: Annotated[str, typer.Option(help="causal or prefix; found out from the directory by default.")] = "",
 ) -> None:
     """Read a GPT-J or GPT-JT directory as a checkpoint."""

@@ -8,7 +8,9 @@ from rich.console import Console
 
 
 def serve(
-    reference: Annotated[str, typer.Argument(help="NAME@alias, NAME/NUMBER or a checkpoint directory.")],
+    reference: Annotated[
+        str, typer.Argument(help="NAME@alias, NAME/NUMBER, a checkpoint directory or gs://bucket/prefix.")
+    ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
 ) -> None:
@@ -20,8 +22,8 @@ def serve(
     console = Console(stderr=True)
     with console.status(f"Fetching {reference}"):
         if storage.exists(reference):
-            path, name, version = Path(reference), Path(reference).name, ""
+            path, name, version = reference, Path(reference).name, ""
         else:
             found = registry.resolve(reference)
-            path, name, version = registry.fetch(found), found.name, str(found.number)
+            path, name, version = str(registry.fetch(found)), found.name, str(found.number)
     serve_checkpoint(path, name, version, ServingConfig(host=host, port=port))

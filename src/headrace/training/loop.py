@@ -44,15 +44,17 @@ def train(
         ConfigError: Sources that the configuration does not name.
         MismatchError: Shards, tokenizer, parent and model that do not belong together.
         IntegrityError: An input that is missing or damaged.
+        UnavailableError: Another process trains with the same arguments in the same workspace.
         TrainingError: Weights, a loss or a gradient that is not finite.
     """
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
     home = checkpoints.workspace_of(workspace, identity(inputs, config))
-    run = Run(inputs, config)
-    latest = checkpoints.find_latest(home)
-    if latest is not None:
-        run.restore(latest)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoints.claimed(home))
+        run = Run(inputs, config)
+        latest = checkpoints.find_latest(home)
+        if latest is not None:
+            run.restore(latest)
         callbacks = callbacks_of(run, home, tracker, stack)
         for batch in run.batches():
             result = take_step(run.model, run.optimizer, batch, config, run.step + 1)

@@ -31,8 +31,8 @@ def test_every_task_is_told_its_run_and_its_services_and_the_exit_task_always_ru
         (field,) = executor["fieldPathAsEnv"]
         assert field == {"name": "HEADRACE_PIPELINE_RUN", "fieldPath": "metadata.labels['pipeline/runid']"}
         (services,) = executor["configMapAsEnv"]
-        assert services["configMapName"] == "headrace"
-        assert services["optional"] is True
+        assert services["configMapName"] == "headrace-pipelines"
+        assert not services.get("optional")
         assert {pair["envVar"] for pair in services["keyToEnv"]} == {"MLFLOW_TRACKING_URI", "HEADRACE_WORK"}
     close = specification["root"]["dag"]["tasks"]["close"]
     assert close["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
