@@ -17,7 +17,8 @@ METRICS = {
 
 
 def told(**changes: Any) -> dict[str, Any]:
-    return {"pipeline": "end-to-end", "seconds": 61.4, "metrics": {}, "verdict": None, "facts": {}, **changes}
+    nothing: dict[str, Any] = {"metrics": {}, "verdict": None, "facts": {}, "stages": []}
+    return {"pipeline": "end-to-end", "seconds": 61.4, **nothing, **changes}
 
 
 def screen(told: dict[str, Any]) -> str:
@@ -59,3 +60,9 @@ def test_what_a_model_answers_is_shown_as_it_is() -> None:
     shown = screen(told(facts={"deploy/endpoint": endpoint}))
     assert "models:/gptj/1 was ready in 1.5 s and answers in 20 ms" in shown
     assert "[x] or [/b] y" in shown
+
+
+def test_what_an_earlier_run_measured_is_said_to_be_so() -> None:
+    stages = [{"name": "pretrain", "state": "cached"}, {"name": "close", "state": "done"}]
+    assert "1 of 2 stages were not run now" in " ".join(screen(told(stages=stages)).split())
+    assert "not run now" not in screen(told(stages=stages[1:]))
