@@ -7,21 +7,17 @@ memory holds one block and one document, however large the file.
 
 import fnmatch
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from headrace import buckets, storage
+from headrace.data.lines import decode_line, open_file, read_lines
 from headrace.errors import DataError
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.zst")
-BLOCK_BYTES = 2**18
 WILDCARDS = "*?["
-FED_BYTES = 2**10
-"""Compressed bytes unpacked at a time: few, since a run of repetitions unpacks to thousands of times its size."""
-MAX_WINDOW_BYTES = 2**31
-"""Zstandard's `--long=31`; archives of corpora are often packed that way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,76 +110,18 @@ def _corpus_name(uri: str) -> str:
 
 
 def _read_text(name: str, default: str) -> Iterator[Document]:
-    with _open(name) as file:
-        text = _decode(file.read(), name, 0)
+    with open_file(name) as file:
+        text = decode_line(file.read(), name, 0)
     if text:
         yield Document(source=default, text=text)
 
 
 def _read_jsonl(name: str, default: str) -> Iterator[Document]:
-    with _open(name) as file:
-        blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
-        for number, line in enumerate(_lines(_unpack(blocks, name) if name.endswith(".zst") else blocks), start=1):
-            if line.strip():
-                document = _parse(_decode(line, name, number), f"{name}:{number}", default)
-                if document is not None:
-                    yield document
-
-
-def _open(name: str) -> BinaryIO:
-    if buckets.is_bucket(name):
-        return buckets.open_object(name)
-    try:
-        return Path(name).open("rb")
-    except OSError as error:
-        raise DataError(f"{name} cannot be opened ({error.strerror}). Check the path and its permissions.") from error
-
-
-def _unpack(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Decompress frame by frame.
-
-    zstandard's own stream reader ends quietly where a file was cut off; a frame that has not reached
-    its end says so.
-    """
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-    frame = None
-    try:
-        for block in (whole[at : at + FED_BYTES] for whole in blocks for at in range(0, len(whole), FED_BYTES)):
-            while block:
-                frame = frame or decompressor.decompressobj()
-                yield frame.decompress(block)
-                block = frame.unused_data if frame.eof else b""
-                frame = None if frame.eof else frame
-    except zstandard.ZstdError as error:
-        raise DataError(f"{name} is not sound zstandard data ({error}). Fetch or compress it again.") from error
-    if frame is not None:
-        raise DataError(f"{name} is truncated: its last zstandard frame has no end. Fetch or compress it again.")
-
-
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Split blocks at line feeds; a line may span any number of blocks."""
-    pending: list[bytes] = []
-    for block in blocks:
-        first, *others = block.split(b"\n")
-        pending.append(first)
-        if others:
-            yield b"".join(pending)
-            yield from others[:-1]
-            pending = [others[-1]]
-    yield b"".join(pending)
-
-
-def _decode(data: bytes, name: str, number: int) -> str:
-    """Decode UTF-8, leaving out a byte order mark at the start of the file."""
-    try:
-        return data.decode("utf-8-sig" if number <= 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        where = f"{name}:{number}" if number else name
-        raise DataError(
-            f"{where} is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}. Convert the file to UTF-8."
-        ) from error
+    for number, line in enumerate(read_lines(name), start=1):
+        if line.strip():
+            document = _parse(decode_line(line, name, number), f"{name}:{number}", default)
+            if document is not None:
+                yield document
 
 
 def _parse(line: str, where: str, default: str) -> Document | None:

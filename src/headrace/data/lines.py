@@ -1,0 +1,89 @@
+"""Lines of `.jsonl` and `.jsonl.zst` files, local or in a bucket, streamed.
+
+Memory holds one block and one line, however large the file.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace import buckets
+from headrace.errors import DataError
+
+BLOCK_BYTES = 2**18
+FED_BYTES = 2**10
+"""Compressed bytes unpacked at a time: few, since a run of repetitions unpacks to thousands of times its size."""
+MAX_WINDOW_BYTES = 2**31
+"""Zstandard's `--long=31`; archives of corpora are often packed that way."""
+
+
+def read_lines(name: str) -> Iterator[bytes]:
+    """Yield the lines of a file, unpacked where its name ends in `.zst`.
+
+    Raises:
+        DataError: The file is missing, truncated or not what its name says.
+    """
+    with open_file(name) as file:
+        blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
+        yield from split_lines(unpack(blocks, name) if name.endswith(".zst") else blocks)
+
+
+def open_file(name: str) -> BinaryIO:
+    """Open a file or an object to be read.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
+    if buckets.is_bucket(name):
+        return buckets.open_object(name)
+    try:
+        return Path(name).open("rb")
+    except OSError as error:
+        raise DataError(f"{name} cannot be opened ({error.strerror}). Check the path and its permissions.") from error
+
+
+def unpack(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Decompress frame by frame.
+
+    zstandard's own stream reader ends quietly where a file was cut off; a frame that has not reached
+    its end says so.
+    """
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    frame = None
+    try:
+        for block in (whole[at : at + FED_BYTES] for whole in blocks for at in range(0, len(whole), FED_BYTES)):
+            while block:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(block)
+                block = frame.unused_data if frame.eof else b""
+                frame = None if frame.eof else frame
+    except zstandard.ZstdError as error:
+        raise DataError(f"{name} is not sound zstandard data ({error}). Fetch or compress it again.") from error
+    if frame is not None:
+        raise DataError(f"{name} is truncated: its last zstandard frame has no end. Fetch or compress it again.")
+
+
+def split_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Split blocks at line feeds; a line may span any number of blocks."""
+    pending: list[bytes] = []
+    for block in blocks:
+        first, *others = block.split(b"\n")
+        pending.append(first)
+        if others:
+            yield b"".join(pending)
+            yield from others[:-1]
+            pending = [others[-1]]
+    yield b"".join(pending)
+
+
+def decode_line(data: bytes, name: str, number: int) -> str:
+    """Decode UTF-8, leaving out a byte order mark at the start of the file."""
+    try:
+        return data.decode("utf-8-sig" if number <= 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        where = f"{name}:{number}" if number else name
+        raise DataError(
+            f"{where} is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}. Convert the file to UTF-8."
+        ) from error
