@@ -1,8 +1,8 @@
 """Checkpoints as sealed directories: written whole or not at all, verified before they are used.
 
-The checkpoint a run publishes and the ones it may resume from are the same thing, a `Checkpoint`
-artifact of weights, optimizer moments, state and tokenizer, so any of them can be evaluated or served.
-Resumable ones lie under a workspace as `step-00000100`, in a directory named by what the run computes:
+The checkpoint a run publishes and the ones it may resume from are both a `Checkpoint` artifact of weights,
+state and tokenizer, so any of them can be evaluated or served. A resumable one has the optimizer's moments
+too, twice the size of the weights, which nobody needs from a published one. Resumable ones lie under a workspace as `step-00000100`, in a directory named by what the run computes:
 runs that differ never meet.
 """
 
@@ -39,8 +39,8 @@ class Contents:
     """Digests of the artifacts it was trained from, by role."""
     model: Mapping[str, "Tensor"]
     """Weights by name."""
-    optimizer: Mapping[str, "Tensor"]
-    """Optimizer moments by name."""
+    optimizer: Mapping[str, "Tensor"] | None
+    """Optimizer moments by name; None where training does not go on from here."""
     state: Mapping[str, Any]
     """JSON values: the rest of what continuing needs."""
     tokenizer: Path
@@ -87,6 +87,8 @@ def write(uri: str | Path, contents: Contents) -> Manifest:
 
     with storage.writing(uri) as tree:
         for name, tensors in ((MODEL_FILE, contents.model), (OPTIMIZER_FILE, contents.optimizer)):
+            if tensors is None:
+                continue
             save_file(dict(tensors), tree.path / name, metadata={"format": "pt"})
             # safetensors leaves its files to their owner alone; a server may run as someone else.
             (tree.path / name).chmod(0o644)

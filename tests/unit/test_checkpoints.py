@@ -2,6 +2,7 @@ import logging
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,11 @@ def test_what_is_saved_is_read_back_to_the_last_bit(workspace: Path, tokenizer: 
     assert checkpoints.read_state(path) == given.state
     assert (path / TOKENIZER_FILE).read_text() == "{}"
     assert storage.read(path, Checkpoint).facts == given.facts
+
+
+def test_a_published_one_leaves_out_the_moments(tmp_path: Path, tokenizer: Path) -> None:
+    published = replace(contents(3, tokenizer), optimizer=None)
+    assert set(checkpoints.write(tmp_path / "out", published).files) == {MODEL_FILE, STATE_FILE, TOKENIZER_FILE}
 
 
 def test_two_newest_are_kept(workspace: Path, tokenizer: Path) -> None:

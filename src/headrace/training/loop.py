@@ -61,7 +61,7 @@ def train(
             run.record(result)
             for callback in callbacks:
                 callback.after_step(result)
-    return checkpoints.write(output_uri, run.contents())
+    return checkpoints.write(output_uri, run.contents(resumable=False))
 
 
 def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
@@ -78,7 +78,7 @@ def callbacks_of(run: Run, home: Path, tracker: Tracker, stack: contextlib.ExitS
         LossLog(home, run.step),
         Metrics(tracker, config.log_every_steps),
         Progress(tracker.progress, config.steps),
-        Checkpoints(lambda: checkpoints.save(home, run.contents()), config.checkpoint_every_steps),
+        Checkpoints(lambda: checkpoints.save(home, run.contents(resumable=True)), config.checkpoint_every_steps),
     ]
     if sys.stderr.isatty():
         callbacks.append(Bar(config.steps))

@@ -73,13 +73,13 @@ class Run:
         self.labels_seen += result.labels
         self._recent.append((result.loss * result.labels, result.labels))
 
-    def contents(self) -> Contents:
-        """The run as a checkpoint."""
+    def contents(self, *, resumable: bool) -> Contents:
+        """The run as a checkpoint; only a resumable one carries the optimizer's moments."""
         return Contents(
             facts=self._facts(),
             parents=self.inputs.digests,
             model=self.model.state_dict(),
-            optimizer=optimizers.moments(self.model, self.optimizer),
+            optimizer=optimizers.moments(self.model, self.optimizer) if resumable else None,
             state=self._state(),
             tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
         )

@@ -83,10 +83,13 @@ def uninterrupted(tiny, tmp_path_factory: pytest.TempPathFactory, processes) -> 
 
 
 def agree(one: Trial, other: Trial) -> None:
-    """Every loss and every byte of the sealed checkpoint is the same."""
+    """Every loss, every byte of the sealed checkpoint and of the last one with moments is the same."""
     assert one.losses() == other.losses()
     assert (one.out / MODEL_FILE).read_bytes() == (other.out / MODEL_FILE).read_bytes()
     assert storage.verify(one.out).digest == storage.verify(other.out).digest
+    last, other_last = (trial.checkpoints()[-1] for trial in (one, other))
+    assert OPTIMIZER_FILE in storage.read_manifest(last).files
+    assert storage.verify(last).digest == storage.verify(other_last).digest
 
 
 def test_killed_at_random_points_a_run_ends_in_the_same_bits(tiny, tmp_path, processes, uninterrupted) -> None:
