@@ -1,16 +1,23 @@
 """The whole chain through the real command: text to a promoted, served version, and what repeats it."""
 
+import contextlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.project import make_project
+from tests.project import ROOT, make_project
 
+PATIENCE_SECONDS = 90
 STAGES = [
     "gather",
     "train-tokenizer",
@@ -38,6 +45,33 @@ def headrace(project: Path, *arguments: str, **environment: str) -> subprocess.C
     return subprocess.run(
         command, cwd=project, env={**kept, **environment}, capture_output=True, text=True, timeout=500
     )
+
+
+@contextlib.contextmanager
+def answering(project: Path, path: str, *arguments: str) -> Iterator[str]:
+    """A command that listens until it is interrupted, and where it does, once `path` there is answered."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "headrace.cli", *arguments, "--port", port]
+    url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_SECONDS
+    # A session of its own: what the command starts is to end with it, as Ctrl-C ends both in a terminal.
+    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        try:
+            while not answers(url + path):
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            yield url
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(PATIENCE_SECONDS)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 def run(project: Path, *arguments: str, chain: str = "end_to_end") -> dict[str, Any]:
@@ -74,6 +108,28 @@ class TestChain:
         endpoint = first["facts"]["deploy/endpoint"]
         assert endpoint["model"] == "models:/colours/1"
         assert endpoint["answers"].keys() == {"Which colour does ada like?"}
+
+    def test_the_champion_is_served_by_its_alias(self, project: Path, first: dict[str, Any]) -> None:
+        told = first["facts"]["deploy/endpoint"]
+        (prompt, text), *_ = told["answers"].items()
+        asked = {"model": "colours", "prompt": prompt, "temperature": 0, "max_tokens": 8}
+        with answering(project, "/v2/health/ready", "serve", "colours@champion") as url:
+            answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=30).json()
+            (card,) = httpx.get(f"{url}/v1/models", timeout=30).json()["data"]
+        assert answer["choices"][0]["text"].strip() == text.strip()
+        assert card["id"] == "colours"
+
+    def test_its_runs_are_browsed_in_mlflow(self, project: Path, first: dict[str, Any]) -> None:
+        with answering(project, "/health", "ui") as url:
+            asked = {"run_id": first["mlflow"]["run_id"]}
+            found = httpx.get(f"{url}/api/2.0/mlflow/runs/get", params=asked, timeout=30).json()
+        assert found["run"]["info"]["run_name"] == first["run_id"]
+        assert found["run"]["info"]["status"] == "FINISHED"
+
+    def test_the_console_opens(self, project: Path, first: dict[str, Any]) -> None:
+        (project / "dashboards").symlink_to(ROOT / "dashboards")
+        with answering(project, "/_stcore/health", "dashboard") as url:
+            assert "<title>Streamlit</title>" in httpx.get(url, timeout=30).text
 
     def test_running_again_computes_nothing_and_links_each_cached_run_to_its_origin(
         self, project: Path, first: dict[str, Any]

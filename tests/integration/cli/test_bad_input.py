@@ -13,6 +13,7 @@ import pytest
 from headrace import tracking
 from headrace.cli.app import run_app
 from tests.project import enter, make_project
+from tests.serving_checkpoint import write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +107,15 @@ def test_an_unreachable_mlflow_is_a_failure_and_nothing_has_run(
     assert not (tmp_path / "home" / "artifacts").exists()
 
 
-def test_a_busy_port_is_named_before_anything_slow_starts(capsys: pytest.CaptureFixture[str], project: Path) -> None:
+def test_a_busy_port_is_named_before_anything_slow_starts(
+    capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path
+) -> None:
+    write_checkpoint(tmp_path / "checkpoint", "prefix")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        for command in (["ui"], ["dashboard"]):
+        for command in (["ui"], ["dashboard"], ["serve", str(tmp_path / "checkpoint")]):
             code, said = refusal(capsys, *command, "--port", port)
             assert code == 1
             assert port in said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import dsl
@@ -16,6 +17,7 @@ from components.base import component
 from components.registry.close import close
 from headrace import tracking
 from headrace.cli.stages import Board
+from headrace.errors import PipelineError
 from pipelines.embedded import EmbeddedRun, planned_stages
 
 
@@ -67,6 +69,48 @@ def count(corpus: dsl.Input[dsl.Dataset]) -> str:
     return "many" if len(words) > 2 else "few"
 
 
+@component
+def stumble(place: str, corpus: dsl.Output[dsl.Dataset]) -> None:
+    """Fail once, as a machine does, then write a corpus."""
+    from pathlib import Path
+
+    from headrace import storage
+    from headrace.artifacts import Corpus
+    from headrace.tracking import task
+
+    with task() as run:
+        fallen = Path(place)
+        if not fallen.exists():
+            fallen.touch()
+            raise OSError("the disk was busy")
+        with storage.writing(corpus.path) as tree:
+            manifest = tree.commit(Corpus(documents=0, sources={}))
+        run.made(corpus, manifest, "on its feet")
+
+
+@dsl.pipeline(name="stumbling")
+def stumbling(place: str):
+    """Try twice."""
+    with dsl.ExitHandler(close().set_caching_options(False)):
+        stumble(place=place).set_retry(num_retries=1)
+
+
+@component
+def quote() -> str:
+    """Say something with an apostrophe."""
+    return "it's"
+
+
+@dsl.pipeline(name="undecided")
+def undecided(words: list):
+    """Ask a question whose answer, quoted, is no expression."""
+    with dsl.ExitHandler(close().set_caching_options(False)):
+        listed = listing(words=words)
+        said = quote()
+        with dsl.If(said.output == "it's", name="quoted"):
+            count(corpus=listed.outputs["corpus"])
+
+
 @dsl.pipeline(name="words")
 def words(words: list):
     """List words, shout each, and shout again when there are many."""
@@ -89,10 +133,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(home: Path, run_id: str, text: list[str]) -> Board:
+    return carry_out(home, run_id, words, {"words": text})
+
+
+def carry_out(home: Path, run_id: str, pipeline: Any, arguments: dict[str, Any]) -> Board:
     tracking.parent_run(run_id)
-    board = Board(planned_stages(words), Console(file=(home / "table.txt").open("a")))
+    board = Board(planned_stages(pipeline), Console(file=(home / "table.txt").open("a")))
     with board:
-        EmbeddedRun(run_id, board, home).run(words, {"words": text})
+        EmbeddedRun(run_id, board, home).run(pipeline, arguments)
     return board
 
 
@@ -162,6 +210,21 @@ def test_a_users_mistake_is_one_line_is_not_retried_and_the_exit_task_still_clos
         "count": ("FINISHED", "false"),
         "shout 1": ("FAILED", "false"),
     }
+
+
+def test_a_retry_that_succeeds_leaves_the_stage_done_and_both_attempts_in_mlflow(home: Path, tmp_path: Path) -> None:
+    board = carry_out(home, "again", stumbling, {"place": str(tmp_path / "fallen")})
+    assert states(board) == {"stumble": "done", "close": "done"}
+    assert board.stages["stumble"].text == "on its feet"
+    assert not board.stages["stumble"].error
+    found = tracking.client().search_runs([tracking.experiment_id()], "tags.`headrace.stage` = 'stumble'")
+    assert sorted(run.info.status for run in found) == ["FAILED", "FINISHED"]
+    assert mlflow_runs("again")[""] == ("FINISHED", "")
+
+
+def test_a_condition_that_kfp_cannot_decide_is_an_error_and_not_a_no(home: Path) -> None:
+    with pytest.raises(PipelineError, match=r"KFP skipped what it should have decided \(Condition evaluation failed"):
+        carry_out(home, "undecided", undecided, {"words": ["one"]})
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
