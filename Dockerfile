@@ -2,20 +2,20 @@
 #
 #   docker build --build-arg EXTRAS=serve -t headrace/headrace-serve:0.1.0 .
 #   docker build --build-arg EXTRAS=console -t headrace/headrace-console:0.1.0 .
-#   docker build --build-arg EXTRAS=train,pipelines,evaluate,serve -t headrace/headrace-python:0.1.0 .
+#   docker build --build-arg EXTRAS=demo -t headrace/headrace-python:0.1.0 .
 #
+# Steps of a pipeline take `demo`: all of it, and the packages whose facts the demo's recipe gathers.
 # TORCH=cu130 builds for NVIDIA GPUs.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
 ARG EXTRAS=serve
 ARG TORCH=cpu
-COPY --from=ghcr.io/astral-sh/uv:0.13 /uv /usr/local/bin/uv
 ENV UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV=/opt/headrace
 WORKDIR /build
-RUN uv venv "$VIRTUAL_ENV"
 # The dependencies alone: gigabytes that a change of the source must neither rebuild nor push again.
 COPY pyproject.toml constraints.txt ./
+RUN pip install --no-cache-dir --constraint constraints.txt uv && uv venv "$VIRTUAL_ENV"
 RUN --mount=type=cache,target=/root/.cache/uv \
     uv pip install --torch-backend "$TORCH" --constraints constraints.txt \
     $(printf -- '--extra %s ' $(echo "$EXTRAS" | tr ',' ' ')) --requirements pyproject.toml

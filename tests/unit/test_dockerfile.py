@@ -36,16 +36,26 @@ def test_image_runs_as_the_user_whom_the_manifests_name() -> None:
 def test_dependencies_are_the_pinned_ones() -> None:
     assert (ROOT / "constraints.txt").is_file()
     installs = [command for command in arguments("RUN") if "pip install" in command]
-    assert len(installs) == 2
-    assert "--constraints constraints.txt" in installs[0]
-    assert "--requirements pyproject.toml" in installs[0]
-    assert "--no-deps" in installs[1]
+    installer, dependencies, ours = installs
+    assert "--constraint constraints.txt uv" in installer
+    assert "--constraints constraints.txt" in dependencies
+    assert "--requirements pyproject.toml" in dependencies
+    assert "--no-deps" in ours
+    assert not re.search(r"\w\.(io|com|dev)/", "".join(LINES))  # whoever builds it chooses the registry
 
 
 def test_every_image_is_built_from_extras_that_exist() -> None:
     default = next(rest.partition("=")[2] for rest in arguments("ARG") if rest.startswith("EXTRAS="))
     for extras in [default, *BUILDS]:
         assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_image_of_steps_has_what_the_demo_gathers_its_facts_from() -> None:
+    from components.base import IMAGE
+
+    (extras,) = (extras for extras, name in BUILDS.items() if name == IMAGE)
+    needs = [need for extra in extras.split(",") for need in PROJECT["optional-dependencies"][extra]]
+    assert {"babel", "countryinfo"} <= {re.split(r"\W", need)[0] for need in needs}
 
 
 def test_images_have_the_names_that_manifests_and_components_ask_for() -> None:
