@@ -2,8 +2,8 @@
 
 `champion` is what is served, `previous` what it replaced. Every write that could be interrupted leaves
 the registry as it was or as it should be: a version and all its tags exist before the alias moves, and
-the alias `champion` is the last thing written. One promotion makes one version: a checkpoint that is
-promoted again, on another verdict, becomes another version with that evidence.
+the alias `champion` is the last thing written. A checkpoint that is champion already stays the version it
+is, with the evidence it was first promoted on, whatever other verdicts pass it later.
 """
 
 import json
@@ -26,6 +26,8 @@ CHECKPOINT, VERDICT, EVIDENCE = "headrace.checkpoint", "headrace.verdict", "head
 REPLACED, PROMOTED_AT, ROLLED_BACK = "headrace.replaced", "headrace.promoted_at", "headrace.rolled_back"
 FOLDER, VERDICT_FOLDER = "checkpoint", "verdict"
 """Where a registered checkpoint and its verdict lie among its run's artifacts."""
+UNNAMEABLE = "/:@'"
+"""What a reference to a version, or MLflow's search for one, would take for its own."""
 TAG_CHARACTERS = 100_000
 """Longest value MLflow takes for a version's tag."""
 
@@ -54,7 +56,12 @@ class Version:
 
 def names() -> list[str]:
     """All registered model names, sorted."""
-    return sorted(model.name for model in client().search_registered_models(max_results=1000))
+    found: list[str] = []
+    token: str | None = None
+    while token is None or token:
+        page = client().search_registered_models(max_results=1000, page_token=token)
+        found, token = found + [model.name for model in page], page.token or ""
+    return sorted(found)
 
 
 def versions(name: str) -> list[Version]:
@@ -191,8 +198,9 @@ def promote(
 
 
 def _check_allowed(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict]) -> None:
-    if not name or set(name) & set("/:@"):
-        raise ConfigError(f"{name!r} cannot name a model: it must not be empty nor hold '/', ':' or '@'. Rename it.")
+    if not name or set(name) & set(UNNAMEABLE):
+        marks = " ".join(UNNAMEABLE)
+        raise ConfigError(f"{name!r} cannot name a model: it must not be empty nor hold any of {marks} . Rename it.")
     facts = verdict.facts
     if not facts.passed:
         failed = ", ".join(rule.name for rule in facts.rules if not rule.passed)
