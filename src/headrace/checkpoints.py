@@ -2,8 +2,8 @@
 
 The checkpoint a run publishes and the ones it may resume from are both a `Checkpoint` artifact of weights,
 state and tokenizer, so any of them can be evaluated or served. A resumable one has the optimizer's moments
-too, twice the size of the weights, which nobody needs from a published one. Resumable ones lie under a workspace as `step-00000100`, in a directory named by what the run computes:
-runs that differ never meet.
+too, twice the size of the weights, which nobody needs from a published one. Resumable ones lie under a
+workspace as `step-00000100`, in a directory named by what the run computes: runs that differ never meet.
 """
 
 import contextlib

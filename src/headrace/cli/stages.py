@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace import tracking
+from headrace.atomic import write_text
 
 State = Literal["waiting", "running", "cached", "done", "failed", "skipped"]
 COLOURS: dict[str, str] = {
@@ -84,16 +85,15 @@ class Board:
             stage.state, stage.started, stage.log = "running", time.monotonic(), str(log)
 
     def _stage(self, name: str) -> Stage:
-        """Find a stage; the first turn of a loop takes the place that was planned for the loop."""
+        """Find a stage; the turns of a loop stand in their order where the loop was planned."""
         if name not in self.stages:
-            planned, _, turn = name.rpartition(" ")
-            rows = list(self.stages.items())
-            at = max(
-                (i for i, (key, _) in enumerate(rows) if key.rpartition(" ")[0] == planned or key == planned),
-                default=len(rows) - 1,
-            )
-            rows.insert(at + 1, (name, Stage(name)))
-            self.stages = {key: stage for key, stage in rows if not (turn and key == planned)}
+            loop, turn = _turn(name)
+            keys = list(self.stages)
+            places = [i for i, key in enumerate(keys) if key == loop or _turn(key)[0] == loop] or [len(keys)]
+            before = sum(_turn(keys[i])[1] < turn for i in places if i < len(keys) and keys[i] != loop)
+            keys.insert(places[0] + before, name)
+            made = {**self.stages, name: Stage(name)}
+            self.stages = {key: made[key] for key in keys if not (turn and key == loop)}
         return self.stages[name]
 
     def progressed(self, name: str, said: Mapping[str, Any], code: int | None = None) -> None:
@@ -159,6 +159,12 @@ class Board:
         return table
 
 
+def _turn(name: str) -> tuple[str, int]:
+    """The loop that a stage is a turn of, and which; its own name and 0 where it is none."""
+    loop, _, turn = name.rpartition(" ")
+    return (loop, int(turn)) if turn.isdecimal() else (name, 0)
+
+
 def _line(stage: Stage) -> str:
     told = stage.error.get("message", "") or stage.text
     return f"{stage.name:<22} {stage.state:<8} {_clock(stage.seconds):>7}  {told}".rstrip()
@@ -175,7 +181,7 @@ def _keep_record(stage: Stage) -> None:
     uri = next((artifact["uri"] for artifact in stage.artifacts.values()), None)
     if uri is not None:
         record = {"run_id": stage.run_id, "text": stage.text, "stage": stage.name}
-        (Path(uri).parent / RECORD).write_text(json.dumps(record))
+        write_text(Path(uri).parent / RECORD, json.dumps(record), durable=False)
 
 
 def _record_of(outputs: Mapping[str, Any]) -> dict[str, str]:

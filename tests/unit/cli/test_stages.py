@@ -29,9 +29,10 @@ def lines(shown: Board) -> list[str]:
 
 def test_the_turns_of_a_loop_take_the_place_that_was_planned_for_the_loop() -> None:
     shown = board("gather", "tokenize", "combine text", "close")
-    for name in ("gather", "tokenize 1", "tokenize 2", "tokenize 3", "combine text"):
+    for name in ("gather", "tokenize 2", "tokenize 10", "tokenize 1", "tokenize 3", "combine text", "unplanned"):
         shown.started(name, Path("log"))
-    assert list(shown.stages) == ["gather", "tokenize 1", "tokenize 2", "tokenize 3", "combine text", "close"]
+    turns = [f"tokenize {turn}" for turn in (1, 2, 3, 10)]
+    assert list(shown.stages) == ["gather", *turns, "combine text", "close", "unplanned"]
 
 
 def test_the_table_shows_state_duration_and_progress_then_headline_or_error() -> None:
