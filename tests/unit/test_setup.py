@@ -69,3 +69,12 @@ def test_everything_that_is_installed_is_pinned_and_is_what_was_pinned() -> None
     # A build of torch for one kind of device says so behind a plus: 2.13.0+cpu is 2.13.0.
     installed = {name: importlib.metadata.version(name).partition("+")[0] for name in packages}
     assert installed == {name: pinned[name] for name in packages}
+
+
+def test_the_xla_environment_differs_in_torch_and_what_it_brings_alone() -> None:
+    here, there = pins("constraints.txt"), pins("constraints-xla.txt")
+    assert {f"{name}=={version}" for name, version in there.items()} >= {
+        need.replace("_", "-") for need in PROJECT["optional-dependencies"]["xla"]
+    }
+    differ = {name for name in here.keys() & there.keys() if here[name] != there[name]}
+    assert differ == {"torch"}
