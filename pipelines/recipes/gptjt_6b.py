@@ -35,7 +35,7 @@ def stage(steps: int, sources: dict[str, SourceConfig]) -> TrainConfig:
 
 
 def gptjt_6b() -> Recipe:
-    """For the `finetuning` and `release` chains; `base` is a GPT-J that is registered or on disk."""
+    """For the `finetuning` and `release` chains; `headrace convert import` puts GPT-J where `base` says."""
     text = SourceConfig(weight=0.55, objective="ul2")
     instructions = SourceConfig(weight=0.45, objective="instruction")
     return Recipe(
@@ -52,5 +52,5 @@ def gptjt_6b() -> Recipe:
         evaluation=EVALUATION,
         policy=GateConfig(metric="winogrande/acc", floor=0.65),
         serving=DeployConfig(probes=(WIDGET_PROMPT,)),
-        base="gptj-6b@champion",
+        base="checkpoints/gptj-6b",
     )
