@@ -17,7 +17,7 @@ from headrace.data.formats.names import SUFFIXES
 from headrace.data.quarantine import Fault, Quarantine
 from headrace.errors import DataError
 
-__all__ = ["Document", "list_sources", "read_documents", "sealed_parents"]
+__all__ = ["Document", "absolute", "is_elsewhere", "list_sources", "read_documents", "sealed_parents"]
 
 WILDCARDS = "*?["
 
@@ -37,6 +37,16 @@ def list_sources(uri: str, format: str = "auto") -> list[str]:
         reason = f"holds no {', '.join(suffixes)} file" if names else "does not exist"
         raise DataError(f"{uri} {reason}. Give a file, a directory or a quoted glob such as 'corpus/*.jsonl'.")
     return readable
+
+
+def is_elsewhere(uri: str) -> bool:
+    """Whether `uri` names something in a bucket or on a hub, and no local path."""
+    return buckets.is_bucket(uri) or hub.is_hub(uri)
+
+
+def absolute(uri: str) -> str:
+    """The same file from another directory, since the steps that read it run in others."""
+    return uri if is_elsewhere(uri) else str(Path(uri).absolute())
 
 
 def _list_local(uri: str) -> list[str]:
@@ -90,8 +100,7 @@ def read_documents(
     shown = {"positive_examples": positive_examples, "negative_examples": negative_examples}
     default = _corpus_name(uri)
     for file in list_sources(uri, format):
-        outside = hub.is_hub(file) or buckets.is_bucket(file)
-        origin = Origin(file if outside else str(Path(file).absolute()), source, default)
+        origin = Origin(absolute(file), source, default)
         items = hub.read_hub(origin, format) if hub.is_hub(file) else read_file(origin, format, **shown)
         empty = True
         for item in items:

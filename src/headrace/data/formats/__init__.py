@@ -72,7 +72,7 @@ def read_file(
     return read_records(origin.file, PARSERS[form](origin))
 
 
-def recognise(file: str) -> str:
+def recognise(file: str) -> Format:
     """Tell the format of a file by its name, or by its first record where the name leaves it open."""
     if file.endswith(".txt"):
         return "text"
@@ -83,16 +83,16 @@ def recognise(file: str) -> str:
     return recognise_record(first_record(file))
 
 
-def recognise_json(file: str) -> str:
+def recognise_json(file: str) -> Format:
     """Tell tasks from exam questions: the latter are an object of strings."""
     content = load_json(file)
     texts = isinstance(content, dict) and content and all(isinstance(value, str) for value in content.values())
     return "mmlu_cot" if texts else "natural_instructions"
 
 
-def recognise_record(values: Record) -> str:
+def recognise_record(values: Record) -> Format:
     """Tell the format of a record by its fields."""
-    if {"inputs_pretokenized", "targets_pretokenized"} <= values.keys() or {"prompt", "completion"} <= values.keys():
+    if any(set(fields) <= values.keys() for fields in (p3.HUB_FIELDS, p3.FILE_FIELDS)):
         return "p3"
     return "natural_instructions" if {"definition", "inputs", "targets"} <= values.keys() else "jsonl"
 
@@ -113,7 +113,10 @@ def first_record(file: str) -> Record:
 
 def split_of(form: str, file: str) -> str:
     """What a file is trained on as: `text` or `instructions`."""
-    if form != "jsonl":
-        return "text" if form in ("pile", "text") else "instructions"
-    values = first_record(file)
-    return "instructions" if "text" not in values and "prompt" in values else "text"
+    return split_of_record(form, first_record(file) if form == "jsonl" else {})
+
+
+def split_of_record(form: str, first: Record) -> str:
+    """The same, by the first record; only the generic format needs to look at it."""
+    asks = "text" not in first and "prompt" in first
+    return "text" if form in ("pile", "text") or (form == "jsonl" and not asks) else "instructions"
