@@ -5,7 +5,6 @@ data under the name that an `EvalConfig` uses. Files are referenced, not copied;
 were referenced is part of the corpus's digest.
 """
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -64,11 +63,15 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
     if config.kind == "facts":
         return write_facts(str(output_uri), config.facts)
     found = [Piece(split=split, uri=absolute(uri)) for split, at in config.files.items() for uri in list_sources(at)]
-    found += itertools.chain.from_iterable(source.pieces(name) for name, source in config.sources.items())
+    empty: list[str] = []
+    for name, source in config.sources.items():
+        more, without = source.pieces(name)
+        found, empty = found + more, empty + without
     found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
     stamps = {uri: stamp(uri) for uri in dict.fromkeys(piece.uri for piece in found)}
     with storage.writing(output_uri) as tree:
-        (tree.path / INDEX).write_text(json.dumps(encode(found), indent=1, sort_keys=True))
+        index = {"pieces": encode(found), "empty_files": sorted(empty)}
+        (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         counts = Counter(piece.source or piece.split for piece in found)
         return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
 
@@ -174,7 +177,7 @@ def _all_pieces(path: str | Path) -> list[Piece]:
     """The pieces of every split, evaluation data too."""
     index = Path(path) / INDEX
     if index.exists():
-        return [decode(Piece, values) for values in json.loads(index.read_text())]
+        return [decode(Piece, values) for values in json.loads(index.read_text())["pieces"]]
     found = {split: sorted(Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
     return [Piece(split=split, uri=str(file)) for split, files in found.items() for file in files]
 

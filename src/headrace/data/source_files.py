@@ -7,7 +7,7 @@ from headrace.data.documents import absolute, list_sources
 from headrace.data.formats import Format, check_format, recognise, recognise_record, split_of, split_of_record
 from headrace.data.formats.names import task_name
 from headrace.data.lines import open_file
-from headrace.data.quarantine import Quarantine
+from headrace.data.quarantine import SHOWN, Quarantine
 from headrace.errors import ConfigError, DataError
 
 
@@ -44,6 +44,8 @@ class SourceFiles:
     """Examples of a wrong output, after those."""
     quarantine_limit: float = 0.001
     """Share of a file's documents that may be faulty."""
+    skip_empty_files: bool = False
+    """Leave files of no bytes out, as exports of P3 have them, and list them in the corpus; else they are refused."""
 
     def __post_init__(self) -> None:
         check_format(self.format)
@@ -60,17 +62,24 @@ class SourceFiles:
             )
         Quarantine(self.quarantine_limit)
 
-    def pieces(self, name: str) -> list[Piece]:
-        """The files of the data set, which the corpus calls `name`.
+    def pieces(self, name: str) -> tuple[list[Piece], list[str]]:
+        """The files of the data set, which the corpus calls `name`, and empty ones that are left out.
 
         Raises:
-            DataError: There are none, or none of the tasks wanted.
+            DataError: There are none, or none of the tasks wanted, or some are empty.
         """
         wanted = _wanted(list_sources(self.uri, self.format), self.tasks, self.except_tasks)
         if not wanted:
             lists = " and ".join(filter(None, (self.tasks, self.except_tasks)))
             raise DataError(f"{self.uri} holds no task that {lists} leaves. Check the lists and the files' names.")
-        return [self._piece(name, uri) for uri in wanted]
+        empty = [uri for uri in wanted if not hub.is_hub(uri) and _is_empty(uri)]
+        if empty and (len(empty) == len(wanted) or not self.skip_empty_files):
+            first = ", ".join(empty[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
+            raise DataError(
+                f"{len(empty)} of {len(wanted)} files of source {name!r} are empty: {first}. Remove them, or set "
+                f"corpus.sources.{name}.skip_empty_files=true."
+            )
+        return [self._piece(name, uri) for uri in wanted if uri not in empty], empty
 
     def _piece(self, name: str, uri: str) -> Piece:
         form, split = self.format, self.split
@@ -88,6 +97,11 @@ class SourceFiles:
             negative_examples=self.negative_examples,
             quarantine_limit=self.quarantine_limit,
         )
+
+
+def _is_empty(uri: str) -> bool:
+    with open_file(uri) as file:
+        return not file.read(1)
 
 
 def _wanted(files: list[str], tasks: str, except_tasks: str) -> list[str]:
