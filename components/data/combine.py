@@ -13,14 +13,14 @@ def combine(pieces: dsl.Input[List[dsl.Dataset]], split: str, tokens: dsl.Output
 
     Args:
         pieces: Shards of all splits, as `tokenize` made them.
-        split: Which to join, such as `text` or `instructions`.
+        split: Which to join, such as `text` or `instructions`; empty for all.
         tokens: One directory with one manifest.
     """
     from headrace.data.shards import combine_shards
     from headrace.tracking import task
 
     with task({"split": split}) as run:
-        chosen = [piece.path for piece in pieces if piece.metadata["split"] == split]
+        chosen = [piece.path for piece in pieces if split in ("", piece.metadata["split"])]
         manifest = combine_shards(chosen, tokens.path)
         tokens.metadata["split"] = split
         run.made(tokens, manifest, f"{manifest.facts.tokens:,} tokens")

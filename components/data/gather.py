@@ -14,7 +14,7 @@ def gather(config: dict, corpus: dsl.Output[dsl.Dataset]) -> list:
         corpus: Documents by split, or references to them.
 
     Returns:
-        The pieces to tokenize, each `SPLIT=FILE`.
+        The pieces to tokenize, each `SPLIT=FILE` or `SPLIT:SOURCE=FILE`.
     """
     from headrace.config import decode
     from headrace.data.corpus import CorpusConfig, gather_corpus, pieces

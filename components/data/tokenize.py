@@ -18,17 +18,26 @@ def tokenize(
     Args:
         corpus: What `gather` made.
         tokenizer: What `train_tokenizer` made.
-        piece: `SPLIT=FILE`, one of the values that `gather` returned.
+        piece: One of the values that `gather` returned.
         config: An encoded `ShardConfig`.
         tokens: The shards; their split and token counts become metadata.
     """
     from headrace.config import decode
-    from headrace.data.corpus import locate
+    from headrace.data.corpus import locate, parents, read_piece
+    from headrace.data.quarantine import Quarantine
     from headrace.data.shards import ShardConfig, write_shards
     from headrace.tracking import task
 
     with task(config, {"corpus": corpus, "tokenizer": tokenizer}) as run:
-        split, uri = locate(corpus.path, piece)
-        manifest = write_shards([uri], tokenizer.path, tokens.path, decode(ShardConfig, config))
-        tokens.metadata["split"] = split
+        found = locate(corpus.path, piece)
+        apart = Quarantine(found.quarantine_limit)
+        manifest = write_shards(
+            read_piece(found, apart),
+            tokenizer.path,
+            tokens.path,
+            decode(ShardConfig, config),
+            parents=parents(corpus.path),
+            quarantine=apart,
+        )
+        tokens.metadata["split"] = found.split
         run.made(tokens, manifest, f"{manifest.facts.tokens:,} tokens")

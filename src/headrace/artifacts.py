@@ -35,7 +35,7 @@ class Corpus:
     documents: int | None
     """Documents over all files; None where files are referenced and were not read."""
     sources: dict[str, int]
-    """Documents per source, summing to `documents`; files per split where they are referenced."""
+    """Documents per source, summing to `documents`; files per source or split where they are referenced."""
     references: dict[str, str] = field(default_factory=dict)
     """Files that lie elsewhere, by URI, with what tells their present state from another."""
 

@@ -6,15 +6,20 @@ were referenced is part of the corpus's digest.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from headrace import buckets, storage
 from headrace.artifacts import Corpus, Manifest
-from headrace.data.documents import list_sources
+from headrace.config import decode, encode, nearest
+from headrace.data import hub
+from headrace.data.documents import Document, absolute, is_elsewhere, list_sources, read_documents
 from headrace.data.facts import FactsConfig, write_facts
+from headrace.data.quarantine import Quarantine
+from headrace.data.source_files import Piece, SourceFiles
 from headrace.errors import ConfigError, IntegrityError
 
 INDEX = "corpus.json"
@@ -37,34 +42,44 @@ class CorpusConfig:
     facts: FactsConfig = field(default_factory=FactsConfig)
     files: dict[str, str] = field(default_factory=dict)
     """By split: a file, a directory, a glob or `gs://bucket/prefix`. `text` and `instructions` are trained on."""
+    sources: dict[str, SourceFiles] = field(default_factory=dict)
+    """By name, such as `pile`: data sets in formats of their own. Their documents are called `NAME/SUBSET`."""
 
     def __post_init__(self) -> None:
-        if self.kind == "files" and not self.files:
+        if self.kind == "files" and not self.files and not self.sources:
             raise ConfigError("corpus.files is empty: there is nothing to read. Set corpus.files.text=PATH.")
+        for name in self.sources:
+            if not name or set(name) & set("=:"):
+                raise ConfigError(f"corpus.sources has {name!r}, which is no name. Use one without '=' and ':'.")
 
 
 def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
     """Write the facts, or an index of the files, as a sealed Corpus.
 
     Raises:
-        DataError: A named file is missing or empty.
+        DataError: A named file is missing or empty, or none is of the tasks wanted.
+        UnavailableError: A bucket or hub does not answer.
     """
     if config.kind == "facts":
         return write_facts(str(output_uri), config.facts)
-    # Absolute, since the steps that read them run in other directories.
-    files = {
-        split: [source if buckets.is_bucket(source) else str(Path(source).absolute()) for source in list_sources(uri)]
-        for split, uri in config.files.items()
-    }
-    stamps = {uri: stamp(uri) for uris in files.values() for uri in uris}
+    found = [Piece(split=split, uri=absolute(uri)) for split, at in config.files.items() for uri in list_sources(at)]
+    empty: list[str] = []
+    for name, source in config.sources.items():
+        more, without = source.pieces(name)
+        found, empty = found + more, empty + without
+    found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
+    stamps = {uri: stamp(uri) for uri in dict.fromkeys(piece.uri for piece in found)}
     with storage.writing(output_uri) as tree:
-        (tree.path / INDEX).write_text(json.dumps(files, indent=1, sort_keys=True))
-        counts = {split: len(uris) for split, uris in files.items()}
-        return tree.commit(Corpus(documents=None, sources=counts, references=stamps))
+        index = {"pieces": encode(found), "empty_files": sorted(empty)}
+        (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
+        counts = Counter(piece.source or piece.split for piece in found)
+        return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
 
 
 def stamp(uri: str) -> str:
     """What tells one state of a referenced file from another: its generation, or size and SHA-256."""
+    if hub.is_hub(uri):
+        return hub.state(uri)
     if buckets.is_bucket(uri):
         return buckets.generation(uri)
     return f"{Path(uri).stat().st_size}:{storage.hash_file(Path(uri))}"
@@ -77,19 +92,22 @@ def confirm(corpus: Corpus) -> None:
         IntegrityError: One has changed or is gone.
     """
     for uri, recorded in corpus.references.items():
-        gone = not buckets.is_bucket(uri) and not Path(uri).exists()
+        gone = not is_elsewhere(uri) and not Path(uri).exists()
         if gone or stamp(uri) != recorded:
             raise IntegrityError(f"{uri} changed since the corpus was gathered. Gather it again.")
 
 
+def parents(path: str | Path) -> dict[str, str]:
+    """The digest of a corpus on disk, for the lineage of what is made from any of its files."""
+    return {"corpus": storage.read_manifest(path).digest}
+
+
 def splits(path: str | Path) -> dict[str, list[str]]:
     """Files by split, of a corpus on disk."""
-    index = Path(path) / INDEX
-    if index.exists():
-        files: Mapping[str, list[str]] = json.loads(index.read_text())
-        return dict(files)
-    found = {split: sorted(str(p) for p in Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
-    return {split: files for split, files in found.items() if files}
+    found: dict[str, list[str]] = {}
+    for piece in _all_pieces(path):
+        found.setdefault(piece.split, []).append(piece.uri)
+    return found
 
 
 def split_files(path: str | Path, split: str) -> list[str]:
@@ -98,25 +116,73 @@ def split_files(path: str | Path, split: str) -> list[str]:
     Raises:
         ConfigError: The corpus has no such split.
     """
-    known = splits(path)
-    if split not in known:
-        raise ConfigError(f"{path} has no split {split!r}. Known: {', '.join(known)}.")
-    return known[split]
+    return [piece.uri for piece in split_pieces(path, split)]
+
+
+def split_pieces(path: str | Path, split: str) -> list[Piece]:
+    """Pieces of one split.
+
+    Raises:
+        ConfigError: The corpus has no such split.
+    """
+    known = _all_pieces(path)
+    found = [piece for piece in known if piece.split == split]
+    if not found:
+        names = dict.fromkeys(piece.split for piece in known)
+        raise ConfigError(f"{path} has no split {split!r}. Known: {', '.join(names)}.")
+    return found
 
 
 def pieces(path: str | Path) -> list[str]:
-    """The files to tokenize, each as `SPLIT=FILE`; those inside the corpus by name, so that they may move."""
-    root = Path(path)
-    return [
-        f"{split}={Path(uri).relative_to(root) if Path(uri).is_relative_to(root) else uri}"
-        for split, uris in splits(path).items()
-        if split in TRAINED_ON
-        for uri in uris
-    ]
+    """The files to tokenize, each as `SPLIT=FILE` or `SPLIT:SOURCE=FILE`; those inside the corpus by name."""
+    return [_name(path, piece) for piece in _all_pieces(path) if piece.split in TRAINED_ON]
 
 
-def locate(path: str | Path, piece: str) -> tuple[str, str]:
-    """Split and full URI of one of `pieces`."""
-    split, _, name = piece.partition("=")
-    inside = not buckets.is_bucket(name) and not name.startswith("/")
-    return split, str(Path(path) / name) if inside else name
+def locate(path: str | Path, piece: str) -> Piece:
+    """What one of `pieces` stands for: its file, split, source, format and how it is read.
+
+    Raises:
+        ConfigError: The corpus has no such piece.
+    """
+    known = {_name(path, found): found for found in _all_pieces(path)}
+    if piece not in known:
+        raise ConfigError(f"{path} has no piece {piece!r}. {nearest(piece, known)}")
+    return known[piece]
+
+
+def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[Document]:
+    """Yield the documents of a piece.
+
+    Args:
+        piece: What `locate` or `split_pieces` gave.
+        quarantine: Takes what is no document; its limit is for the caller to check. None checks the piece's own.
+
+    Raises:
+        DataError: The file cannot be read, or too many of its documents cannot be used.
+    """
+    apart = Quarantine(piece.quarantine_limit) if quarantine is None else quarantine
+    yield from read_documents(
+        piece.uri,
+        source=piece.source,
+        format=piece.format,
+        positive_examples=piece.positive_examples,
+        negative_examples=piece.negative_examples,
+        quarantine=apart,
+    )
+    if quarantine is None:
+        apart.check()
+
+
+def _all_pieces(path: str | Path) -> list[Piece]:
+    """The pieces of every split, evaluation data too."""
+    index = Path(path) / INDEX
+    if index.exists():
+        return [decode(Piece, values) for values in json.loads(index.read_text())["pieces"]]
+    found = {split: sorted(Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
+    return [Piece(split=split, uri=str(file)) for split, files in found.items() for file in files]
+
+
+def _name(path: str | Path, piece: Piece) -> str:
+    inside = not is_elsewhere(piece.uri) and Path(piece.uri).is_relative_to(path)
+    name = str(Path(piece.uri).relative_to(path)) if inside else piece.uri
+    return f"{piece.split}:{piece.source}={name}" if piece.source else f"{piece.split}={name}"

@@ -1,11 +1,12 @@
 """Corpora to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
 
-import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from headrace import storage
 from headrace.artifacts import Manifest, Tokenizer, TokenShards
 from headrace.config import decode, encode
 from headrace.data.documents import Document, read_documents, sealed_parents
+from headrace.data.quarantine import Quarantine
 from headrace.data.shard_files import RECORD, FileLayout, Ids, Layout, OpenShards
 from headrace.data.tokenizer import TextTokenizer, load_tokenizer
 from headrace.errors import ConfigError, DataError, MismatchError
@@ -38,9 +40,15 @@ class ShardConfig:
 
 
 def write_shards(
-    corpus_uris: Sequence[str], tokenizer_uri: str | Path, output_uri: str | Path, config: ShardConfig
+    corpora: Sequence[str] | Iterator[Document],
+    tokenizer_uri: str | Path,
+    output_uri: str | Path,
+    config: ShardConfig,
+    *,
+    parents: Mapping[str, str] = MappingProxyType({}),
+    quarantine: Quarantine | None = None,
 ) -> Manifest:
-    """Encode corpora and seal them as `TokenShards`.
+    """Encode corpora, given by URI or as documents, and seal them as `TokenShards`.
 
     Memory stays flat: one batch of documents at a time is encoded and appended.
 
@@ -50,13 +58,18 @@ def write_shards(
     tokenizer = load_tokenizer(tokenizer_uri)
     layout = Layout(vocabulary=tokenizer.vocabulary, eos_id=tokenizer.eos_id, files=[])
     tokens_by_source: Counter[str] = Counter()
-    documents = itertools.chain.from_iterable(map(read_documents, corpus_uris))
+    uris = corpora if isinstance(corpora, Sequence) else ()
+    documents = chain.from_iterable(map(read_documents, corpora)) if isinstance(corpora, Sequence) else corpora
     with storage.writing(output_uri) as tree:
         for batch in _batches(documents, config):
             if not layout.files or layout.files[-1].tokens >= config.tokens_per_file:
                 layout.files.append(FileLayout(name=f"{len(layout.files):05d}"))
             _append(batch, _encode(batch, tokenizer), tree.path, layout, tokens_by_source)
-        return _seal(tree, layout, tokenizer.fingerprint, tokens_by_source, _parents(corpus_uris, tokenizer_uri))
+        if quarantine is not None:
+            quarantine.check()
+        return _seal(
+            tree, layout, tokenizer.fingerprint, tokens_by_source, dict(parents) | _parents(uris, tokenizer_uri)
+        )
 
 
 def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:

@@ -10,7 +10,7 @@ import importlib.util
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from headrace import buckets, storage
 from headrace.artifacts import TOKENIZER_FILE, Manifest, Tokenizer
-from headrace.data.documents import read_documents, sealed_parents
+from headrace.data.documents import Document, read_documents, sealed_parents
 from headrace.errors import ConfigError, DataError, IntegrityError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -132,13 +132,29 @@ def train_tokenizer(corpus_uris: Sequence[str], output_uri: str | Path, config: 
         DataError: The corpus cannot be read.
         ConfigError: No corpus is given to train on.
     """
-    backend = _gpt2() if config.kind == "gpt2" else _train_bpe(corpus_uris, config)
+    if config.kind == "bpe" and not corpus_uris:
+        raise ConfigError("A bpe tokenizer is trained on a corpus, and none is given. Give one, or kind='gpt2'.")
+    documents = itertools.chain.from_iterable(map(read_documents, corpus_uris))
+    return train_on(documents, output_uri, config, sealed_parents(corpus_uris))
+
+
+def train_on(
+    documents: Iterable[Document], output_uri: str | Path, config: TokenizerConfig, parents: Mapping[str, str]
+) -> Manifest:
+    """The same from documents, of which only as many are read as are needed.
+
+    Args:
+        documents: What to train on; GPT-2's tokenizer reads none.
+        output_uri: Where the artifact goes.
+        config: Which tokenizer.
+        parents: Digests of what the documents were read from.
+    """
+    backend = _gpt2() if config.kind == "gpt2" else _train_bpe(documents, config)
     tokenizer = TextTokenizer(backend.to_str())
-    parents = sealed_parents(corpus_uris) if config.kind == "bpe" else {}
     with storage.writing(output_uri) as tree:
         tokenizer.save(tree.path / TOKENIZER_FILE)
         facts = Tokenizer(vocabulary=tokenizer.vocabulary, fingerprint=tokenizer.fingerprint)
-        return tree.commit(facts, parents)
+        return tree.commit(facts, dict(parents) if config.kind == "bpe" else {})
 
 
 def extract_tokenizer(checkpoint_uri: str | Path, output_uri: str | Path) -> Manifest:
@@ -188,11 +204,9 @@ def _byte_level(model: Any) -> Any:
     return backend
 
 
-def _train_bpe(corpus_uris: Sequence[str], config: TokenizerConfig) -> Any:
+def _train_bpe(documents: Iterable[Document], config: TokenizerConfig) -> Any:
     from tokenizers import models, pre_tokenizers, trainers
 
-    if not corpus_uris:
-        raise ConfigError("A bpe tokenizer is trained on a corpus, and none is given. Give one, or kind='gpt2'.")
     backend = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary,
@@ -200,13 +214,13 @@ def _train_bpe(corpus_uris: Sequence[str], config: TokenizerConfig) -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    backend.train_from_iterator(_texts(corpus_uris, config.training_characters), trainer)
+    backend.train_from_iterator(_texts(documents, config.training_characters), trainer)
     return backend
 
 
-def _texts(corpus_uris: Sequence[str], characters: int) -> Iterator[str]:
-    """Every text, prompt and target of the corpora until `characters` have been given out."""
-    for document in itertools.chain.from_iterable(map(read_documents, corpus_uris)):
+def _texts(documents: Iterable[Document], characters: int) -> Iterator[str]:
+    """Every text, prompt and target until `characters` have been given out."""
+    for document in documents:
         for text in filter(None, (document.text, document.prompt, document.target)):
             yield text[:characters]
             characters -= len(text)

@@ -6,6 +6,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import Corpus
 from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, split_files, splits
+from headrace.data.source_files import Piece
 from headrace.errors import ConfigError, DataError, IntegrityError
 
 LINE = '{"text": "a river"}\n'
@@ -37,7 +38,7 @@ def test_files_are_referenced_by_split_and_those_trained_on_become_pieces(files:
     }
     assert (facts.documents, facts.sources) == (None, {"exam": 1, "instructions": 1, "text": 2})
     assert set(facts.references) == {str(path) for path in files.iterdir()}
-    assert sorted(locate(out, piece) for piece in pieces(out)) == [
+    assert [(found.split, found.uri) for found in (locate(out, piece) for piece in pieces(out))] == [
         ("instructions", str(files / "asked.jsonl")),
         ("text", str(files / "text-0.jsonl")),
         ("text", str(files / "text-1.jsonl")),
@@ -51,7 +52,7 @@ def test_facts_lie_inside_the_corpus_and_move_with_it(tmp_path: Path) -> None:
     assert str(tmp_path) not in " ".join(named)
     (tmp_path / "here").rename(tmp_path / "there")
     assert pieces(tmp_path / "there") == named
-    assert all(Path(locate(tmp_path / "there", piece)[1]).is_file() for piece in named)
+    assert all(Path(locate(tmp_path / "there", piece).uri).is_file() for piece in named)
     assert {"text", "instructions", "heldout", "heldout_text"} <= set(splits(tmp_path / "there"))
 
 
@@ -101,4 +102,4 @@ def test_a_relative_path_is_found_from_another_directory(tmp_path: Path, monkeyp
     gather_corpus(CorpusConfig(files={"text": "corpus_raw"}), tmp_path / "corpus")
     monkeypatch.chdir("/")
     (piece,) = pieces(tmp_path / "corpus")
-    assert locate(tmp_path / "corpus", piece) == ("text", str(tmp_path / "corpus_raw" / "a.jsonl"))
+    assert locate(tmp_path / "corpus", piece) == Piece(split="text", uri=str(tmp_path / "corpus_raw" / "a.jsonl"))
