@@ -30,6 +30,10 @@ class Document:
     prompt: str = ""
     target: str = ""
     """The answer; empty for a plain document, never for an instruction."""
+    file: str = ""
+    """Where it was read: an absolute path or a `gs://` URI."""
+    line: int = 0
+    """Its line from 1, or its number from 1 in a file that is not made of lines."""
 
 
 def list_sources(uri: str) -> list[str]:
