@@ -67,6 +67,58 @@ class TokenShards:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Signatures:
+    """What is compared of the documents of one file: digests, MinHash signatures, overlaps with evaluation items."""
+
+    kind: ClassVar[str] = "signatures"
+
+    documents: int
+    words: int
+    bytes: int
+    """Of the documents' text, as UTF-8."""
+    sources: dict[str, int]
+    """Documents per source, summing to `documents`."""
+    signed: int
+    """Documents with a MinHash signature."""
+    permutations: int
+    """Values of a signature; 0 where none was made."""
+    scheme: str
+    """How they were made; signatures are comparable where it is equal."""
+    evaluation: str
+    """Digest over the evaluation items looked for and how; empty where none were."""
+    items: int
+    """Evaluation items given."""
+    unchecked: int
+    """Items among them too short to be looked for, or made of nothing but what many share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exclusions:
+    """Documents that are not to be trained on, each with its reason, as JSON lines."""
+
+    kind: ClassVar[str] = "exclusions"
+
+    documents: int
+    """Documents compared."""
+    exact: int
+    """Documents excluded as exact duplicates."""
+    near: int
+    """Documents excluded as near duplicates."""
+    contaminated: int
+    """Documents excluded because they overlap with an evaluation item."""
+    overlapping: int
+    """Documents that overlap with an evaluation item, excluded or not."""
+    items: int
+    """Evaluation items looked for."""
+    unchecked: int
+    """Items among them too short to be looked for, or made of nothing but what many share."""
+    sources: dict[str, dict[str, int]]
+    """By source: `documents`, `words` and `bytes` compared, and those excluded by reason."""
+    config: dict[str, Any]
+    """The encoded `FilterConfig`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Weights as safetensors, the tokenizer, and how they came to be."""
 
@@ -185,7 +237,19 @@ class Endpoint:
 
 
 KINDS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Corpus, Tokenizer, TokenShards, Checkpoint, EvalReport, Verdict, ModelVersion, Endpoint)
+    cls.kind: cls
+    for cls in (
+        Corpus,
+        Tokenizer,
+        Signatures,
+        Exclusions,
+        TokenShards,
+        Checkpoint,
+        EvalReport,
+        Verdict,
+        ModelVersion,
+        Endpoint,
+    )
 }
 
 
