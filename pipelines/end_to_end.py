@@ -16,6 +16,7 @@ def end_to_end(
     model: str,
     corpus: dict,
     tokenizer: dict,
+    filtering: dict,
     shards: dict,
     pretraining: dict,
     ul2: dict,
@@ -28,10 +29,10 @@ def end_to_end(
     with tracked():
         gathered = gather(config=corpus)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
-        pieces = encode(gathered, made.outputs["tokenizer"], shards)
-        prepared = Prepared(gathered, made.outputs["tokenizer"], join(pieces, "text"), join(pieces, "instructions"))
-        base = pretrain(text=prepared.text.outputs["tokens"], tokenizer=prepared.tokenizer, config=pretraining)
-        taught = teach(prepared, on_accelerator(base).outputs["checkpoint"], ul2, instruct)
+        pieces = encode(gathered, made.outputs["tokenizer"], filtering, shards, instruct)
+        data = Prepared(gathered, made.outputs["tokenizer"], join(pieces, "text"), join(pieces, "instructions"))
+        base = pretrain(text=data.text.outputs["tokens"], tokenizer=data.tokenizer, config=pretraining)
+        taught = teach(data, on_accelerator(base).outputs["checkpoint"], ul2, instruct)
         judge_and_promote(
             taught.outputs["checkpoint"],
             base.outputs["checkpoint"],

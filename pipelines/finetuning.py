@@ -7,31 +7,33 @@ from components.evaluation.evaluate import evaluate
 from components.registry.fetch import fetch
 from components.training.finetune import finetune
 from pipelines.placement import on_accelerator, tracked
-from pipelines.preparation import Prepared, prepare
+from pipelines.preparation import Prepared, prepared
 
 
-def teach(prepared: Prepared, parent: dsl.Model, ul2: dict, instruct: dict) -> PipelineTask:
+def teach(data: Prepared, parent: dsl.Model, ul2: dict, instruct: dict) -> PipelineTask:
     """Adapt a parent to UL2, then teach the result to follow instructions."""
-    data = {
-        "text": prepared.text.outputs["tokens"],
-        "instructions": prepared.instructions.outputs["tokens"],
-        "tokenizer": prepared.tokenizer,
+    read = {
+        "text": data.text.outputs["tokens"],
+        "instructions": data.instructions.outputs["tokens"],
+        "tokenizer": data.tokenizer,
     }
-    adapted = on_accelerator(finetune(parent=parent, config=ul2, **data))
-    taught = finetune(parent=adapted.outputs["checkpoint"], config=instruct, **data)
+    adapted = on_accelerator(finetune(parent=parent, config=ul2, **read))
+    taught = finetune(parent=adapted.outputs["checkpoint"], config=instruct, **read)
     adapted.set_display_name("finetune ul2")
     return on_accelerator(taught).set_display_name("finetune instruct")
 
 
 @dsl.pipeline(name="finetuning", description="Take a base model through UL2 and instructions; measure it.")
-def finetuning(corpus: dict, shards: dict, base: str, ul2: dict, instruct: dict, evaluation: dict):
+def finetuning(
+    corpus: dict, filtering: dict, shards: dict, base: str, ul2: dict, instruct: dict, evaluation: dict
+):
     """Fetch the base model, encode a corpus with its tokenizer, finetune and evaluate."""
     with tracked():
         fetched = fetch(reference=base)
-        prepared = prepare(corpus, fetched.outputs["tokenizer"], shards)
-        taught = teach(prepared, fetched.outputs["checkpoint"], ul2, instruct)
+        data = prepared(corpus, fetched.outputs["tokenizer"], filtering, shards, instruct)
+        taught = teach(data, fetched.outputs["checkpoint"], ul2, instruct)
         evaluate(
             checkpoint=taught.outputs["checkpoint"],
-            corpus=prepared.corpus.outputs["corpus"],
+            corpus=data.corpus.outputs["corpus"],
             config=evaluation,
         )

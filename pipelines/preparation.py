@@ -1,4 +1,4 @@
-"""The steps that a chain begins with: a corpus, its tokenizer, and token shards by split."""
+"""The steps that a chain begins with: a corpus, what to leave out of it, and token shards by split."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,10 @@ from kfp import dsl
 from kfp.dsl import PipelineTask
 
 from components.data.combine import combine
+from components.data.filter import filter_corpus
 from components.data.gather import gather
+from components.data.report import report
+from components.data.sign import sign
 from components.data.tokenize import tokenize
 
 
@@ -19,21 +22,44 @@ class Prepared(NamedTuple):
     instructions: PipelineTask
 
 
-def encode(gathered: PipelineTask, tokenizer: dsl.Artifact, shards: dict) -> PipelineTask:
-    """Tokenize the files of a corpus side by side."""
-    with dsl.ParallelFor(gathered.outputs["Output"], name="each-file") as piece:
-        encoded = tokenize(corpus=gathered.outputs["corpus"], tokenizer=tokenizer, piece=piece, config=shards)
-    return encoded.set_retry(num_retries=1)
+def encode(
+    gathered: PipelineTask, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict
+) -> PipelineTask:
+    """Compare all documents, tokenize those that stay, file by file, and report on them.
+
+    Args:
+        gathered: The corpus.
+        tokenizer: What encodes it.
+        filtering: An encoded `FilterConfig`.
+        shards: An encoded `ShardConfig`.
+        training: The encoded `TrainConfig` whose mixture the report realises.
+    """
+    corpus, files = gathered.outputs["corpus"], gathered.outputs["Output"]
+    with dsl.ParallelFor(files, name="sign-each-file") as piece:
+        signed = sign(corpus=corpus, piece=piece, config=filtering).set_retry(num_retries=1)
+    compared = filter_corpus(signatures=dsl.Collected(signed.outputs["signatures"]), config=filtering)
+    exclusions = compared.outputs["exclusions"]
+    with dsl.ParallelFor(files, name="tokenize-each-file") as piece:
+        encoded = tokenize(corpus=corpus, tokenizer=tokenizer, exclusions=exclusions, piece=piece, config=shards)
+    encoded.set_retry(num_retries=1)
+    report(
+        pieces=dsl.Collected(encoded.outputs["tokens"]),
+        tokenizer=tokenizer,
+        exclusions=exclusions,
+        training=training,
+    ).set_display_name("report data")
+    return encoded
 
 
 def join(pieces: PipelineTask, split: str) -> PipelineTask:
-    """Put the shards of one split under one manifest."""
+    """Put the shards of one split under one manifest, or of all where `split` is empty."""
     # The compiler rewrites a Collected in place, so each consumer needs one of its own.
-    return combine(pieces=dsl.Collected(pieces.outputs["tokens"]), split=split).set_display_name(f"combine {split}")
+    joined = combine(pieces=dsl.Collected(pieces.outputs["tokens"]), split=split)
+    return joined.set_display_name(f"combine {split}".strip())
 
 
-def prepare(corpus: dict, tokenizer: dsl.Artifact, shards: dict) -> Prepared:
+def prepared(corpus: dict, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict) -> Prepared:
     """Gather a corpus and encode its text and instructions with a tokenizer that exists."""
     gathered = gather(config=corpus)
-    pieces = encode(gathered, tokenizer, shards)
+    pieces = encode(gathered, tokenizer, filtering, shards, training)
     return Prepared(gathered, tokenizer, join(pieces, "text"), join(pieces, "instructions"))

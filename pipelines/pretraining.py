@@ -11,12 +11,12 @@ from pipelines.preparation import encode, join
 
 
 @dsl.pipeline(name="pretraining", description="Prepare a corpus, pretrain a GPT-J on it and measure it.")
-def pretraining(corpus: dict, tokenizer: dict, shards: dict, pretraining: dict, evaluation: dict):
+def pretraining(corpus: dict, tokenizer: dict, filtering: dict, shards: dict, pretraining: dict, evaluation: dict):
     """Gather, tokenize, pretrain and evaluate."""
     with tracked():
         gathered = gather(config=corpus)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
-        pieces = encode(gathered, made.outputs["tokenizer"], shards)
+        pieces = encode(gathered, made.outputs["tokenizer"], filtering, shards, pretraining)
         base = pretrain(
             text=join(pieces, "text").outputs["tokens"],
             tokenizer=made.outputs["tokenizer"],

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from headrace.data.corpus import CorpusConfig
+from headrace.data.filter import FilterConfig
 from headrace.data.shards import ShardConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig
@@ -18,6 +19,7 @@ class Recipe:
     model: str
     """Registered name that versions are promoted under."""
     corpus: CorpusConfig
+    filtering: FilterConfig = field(default_factory=FilterConfig)
     shards: ShardConfig = field(default_factory=ShardConfig)
     tokenizer: TokenizerConfig | None = None
     pretraining: TrainConfig | None = None
