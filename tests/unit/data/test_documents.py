@@ -222,6 +222,17 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert peak_bytes(consume) < 8e6
 
 
+def test_a_document_of_100_megabytes_is_read_whole_between_its_neighbours(tmp_path: Path) -> None:
+    text = "Über die Mühle. " * 2**22 + "水" * 2**23
+    (tmp_path / "c.jsonl.zst").write_bytes(
+        compressed(as_jsonl([{"text": t} for t in ("a", text, "b")], ascii_only=False))
+    )
+    found = list(read_documents(str(tmp_path)))
+    assert len(text.encode()) > 100e6
+    assert [document.line for document in found] == [1, 2, 3]
+    assert found[1].text == text
+
+
 def test_a_sealed_corpus_is_read_and_its_digest_given_as_a_parent(tmp_path: Path) -> None:
     with storage.writing(tmp_path / "made") as made:
         (made.path / "prose-0.jsonl").write_bytes(as_jsonl(LINES[:2]))
