@@ -1,0 +1,38 @@
+"""What one file's documents are compared by."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def sign(corpus: dsl.Input[dsl.Dataset], piece: str, config: dict, signatures: dsl.Output[dsl.Dataset]) -> None:
+    """Sign the documents of one file of the corpus.
+
+    Args:
+        corpus: What `gather` made; its evaluation splits are what contamination is looked for from.
+        piece: `SPLIT=FILE`, one of the values that `gather` returned.
+        config: An encoded `FilterConfig`.
+        signatures: Digests, MinHash signatures and overlaps; their numbers become metadata.
+    """
+    from headrace.config import decode
+    from headrace.data import filter as filters
+    from headrace.data.contamination import evaluation_items
+    from headrace.data.corpus import locate
+    from headrace.data.documents import read_documents
+    from headrace.data.quarantine import Quarantine
+    from headrace.tracking import task
+
+    with task(config, {"corpus": corpus}) as run:
+        _, uri = locate(corpus.path, piece)
+        quarantine = Quarantine()
+        manifest = filters.sign(
+            read_documents(uri, quarantine=quarantine),
+            signatures.path,
+            decode(filters.FilterConfig, config),
+            evaluation=evaluation_items(corpus.path),
+            parents={"corpus": str(corpus.metadata.get("digest", ""))},
+            quarantine=quarantine,
+            progress=run.progress,
+        )
+        run.made(signatures, manifest, f"{manifest.facts.documents:,} documents")
