@@ -11,28 +11,27 @@ def sign(corpus: dsl.Input[dsl.Dataset], piece: str, config: dict, signatures: d
 
     Args:
         corpus: What `gather` made; its evaluation splits are what contamination is looked for from.
-        piece: `SPLIT=FILE`, one of the values that `gather` returned.
+        piece: One of the values that `gather` returned.
         config: An encoded `FilterConfig`.
         signatures: Digests, MinHash signatures and overlaps; their numbers become metadata.
     """
     from headrace.config import decode
     from headrace.data import filter as filters
     from headrace.data.contamination import evaluation_items
-    from headrace.data.corpus import locate
-    from headrace.data.documents import read_documents
+    from headrace.data.corpus import locate, parents, read_piece
     from headrace.data.quarantine import Quarantine
     from headrace.tracking import task
 
     with task(config, {"corpus": corpus}) as run:
-        _, uri = locate(corpus.path, piece)
-        quarantine = Quarantine()
+        found = locate(corpus.path, piece)
+        apart = Quarantine(found.quarantine_limit)
         manifest = filters.sign(
-            read_documents(uri, quarantine=quarantine),
+            read_piece(found, apart),
             signatures.path,
             decode(filters.FilterConfig, config),
             evaluation=evaluation_items(corpus.path),
-            parents={"corpus": str(corpus.metadata.get("digest", ""))},
-            quarantine=quarantine,
+            parents=parents(corpus.path),
+            quarantine=apart,
             progress=run.progress,
         )
         run.made(signatures, manifest, f"{manifest.facts.documents:,} documents")

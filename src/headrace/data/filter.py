@@ -11,7 +11,7 @@ Memory: about 250 bytes a document. Signatures, 4 bytes a permutation, are gathe
 import json
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from headrace import storage
 from headrace.artifacts import Exclusions, Manifest
 from headrace.config import encode
+from headrace.data.documents import Document
 from headrace.data.duplicates import first_equals, near_duplicates
 from headrace.data.signatures import OVERLAPS_FILE, FilterConfig, OpenSignatures, sign
 from headrace.data.words import Counts
@@ -216,6 +217,10 @@ class OpenExclusions:
     def lines(self, file: str) -> frozenset[int]:
         """Lines of a file that are left out."""
         return frozenset(self._lines.get(file, ()))
+
+    def without(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """The documents that are not left out."""
+        return (document for document in documents if document.line not in self._lines.get(document.file, ()))
 
     def counts(self) -> dict[str, int]:
         """Documents left out, by reason."""
