@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.artifacts import TokenShards
-from headrace.config import decode, encode
+from headrace.config import decode, encode, nearest
+from headrace.errors import ConfigError
 from headrace.storage import Stored
 
 LAYOUT_FILE = "shards.json"
@@ -108,6 +109,36 @@ class OpenShards:
         """Prompt tokens of each document."""
         return self._field("prompt_tokens", numbers_N)
 
+    def spans(
+        self, numbers_N: npt.NDArray[np.int64], starts_N: npt.NDArray[np.int64], stops_N: npt.NDArray[np.int64]
+    ) -> Ids:
+        """Tokens `starts_N` to `stops_N` of the documents, end to end."""
+        files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
+        before_N = np.where(np.isin(numbers_N, self._first), 0, self._field("end", np.maximum(numbers_N - 1, 0)))
+        bounds = zip(files_N.tolist(), (before_N + starts_N).tolist(), (before_N + stops_N).tolist(), strict=True)
+        return np.concatenate([self._tokens[file][start:stop] for file, start, stop in bounds])
+
+    def origin(self, number: int) -> str:
+        """Which file and line a document was read from."""
+        return f"{self.path}:{number + 1}"
+
+    def select(self, source: str) -> "Selection":
+        """The documents whose source is `source` or begins with `source` and a slash.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        mine = {name for name in self.sources if f"{name}/".startswith(f"{source}/")}
+        if not mine:
+            raise ConfigError(f"No document is of source {source!r}. {nearest(source, self.sources)}")
+        if mine == set(self.sources):
+            return Selection(self)
+        marked = [
+            np.isin(index["source"], [number for number, name in enumerate(file.sources) if name in mine])
+            for index, file in zip(self._index, self.layout.files, strict=True)
+        ]
+        return Selection(self, np.flatnonzero(np.concatenate(marked)), sum(self.sources[name] for name in mine))
+
     def _field(self, name: str, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
         values_N = np.empty(len(numbers_N), np.int64)
@@ -121,6 +152,44 @@ class OpenShards:
             raise IndexError(f"document {number} of {len(self)}")
         file = int(np.searchsorted(self._first, number, side="right")) - 1
         return file, number - int(self._first[file])
+
+
+class Selection:
+    """Some documents of opened shards, or all of them, by numbers of their own."""
+
+    def __init__(
+        self, shards: OpenShards, numbers: "npt.NDArray[np.int64] | None" = None, tokens: "int | None" = None
+    ) -> None:
+        self.shards, self._numbers = shards, numbers
+        self.vocabulary, self.eos_id = shards.vocabulary, shards.eos_id
+        self.tokens = shards.tokens if tokens is None else tokens
+
+    def __len__(self) -> int:
+        return len(self.shards) if self._numbers is None else len(self._numbers)
+
+    def numbers(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Their numbers in the shards."""
+        return documents_N if self._numbers is None else self._numbers[documents_N]
+
+    def lengths(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Tokens of each document, end-of-text included."""
+        return self.shards.lengths(self.numbers(documents_N))
+
+    def prompts(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Prompt tokens of each document."""
+        return self.shards.prompts(self.numbers(documents_N))
+
+    def prompted(self) -> int:
+        """Documents that have a prompt."""
+        if self._numbers is None:
+            return self.shards.prompted()
+        return int(np.count_nonzero(self.shards.prompts(self._numbers)))
+
+    def spans(
+        self, documents_N: npt.NDArray[np.int64], starts_N: npt.NDArray[np.int64], stops_N: npt.NDArray[np.int64]
+    ) -> Ids:
+        """Tokens `starts_N` to `stops_N` of the documents, end to end."""
+        return self.shards.spans(self.numbers(documents_N), starts_N, stops_N)
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> Ids:

@@ -23,10 +23,10 @@ from headrace.errors import ConfigError, MismatchError
 
 MakeShards = Callable[..., OpenShards]
 MIXTURE = {
-    "prose": SourceConfig(weight=2.0, objective="causal"),
-    "pile": SourceConfig(weight=5.5, objective="ul2"),
-    "books": SourceConfig(weight=0.5, objective="prefix"),
-    "answers": SourceConfig(weight=2.0, objective="instruction"),
+    "prose": SourceConfig(weight=0.2, objective="causal"),
+    "pile": SourceConfig(weight=0.55, objective="ul2"),
+    "books": SourceConfig(weight=0.05, objective="prefix"),
+    "answers": SourceConfig(weight=0.2, objective="instruction"),
 }
 CONFIG = LoaderConfig(context_tokens=64, rows=6, sources=MIXTURE, seed=3, window_rows=5)
 
@@ -156,7 +156,7 @@ def test_weights_are_shares_of_the_filled_positions(shards: dict[str, OpenShards
     tokens = {name: values["tokens"] for name, values in stream.state().items()}
     assert sum(tokens.values()) == filled
     for name, source in MIXTURE.items():
-        assert tokens[name] / filled == pytest.approx(source.weight / 10, abs=64 / filled + 1e-9)
+        assert tokens[name] / filled == pytest.approx(source.weight, abs=64 / filled + 1e-9)
 
 
 def test_each_row_is_of_one_source(shards: dict[str, OpenShards]) -> None:
@@ -191,9 +191,10 @@ def test_sources_without_documents_behind_them_are_refused_with_the_nearest_name
     shards: dict[str, OpenShards],
 ) -> None:
     misspelt = {name.replace("prose", "prosa"): source for name, source in MIXTURE.items()}
-    with pytest.raises(ConfigError, match=r"'prosa', and no shards .* Did you mean 'prose'\?"):
+    with pytest.raises(ConfigError, match=r"'prosa', and no shards or source .* Did you mean 'prose'\?"):
         stream_of(shards, dataclasses.replace(CONFIG, sources=misspelt))
     fewer = {name: source for name, source in MIXTURE.items() if name != "pile"}
+    fewer["prose"] = SourceConfig(weight=0.75)
     with pytest.raises(ConfigError, match="says nothing of the shards 'pile'"):
         stream_of(shards, dataclasses.replace(CONFIG, sources=fewer))
 
