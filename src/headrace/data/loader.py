@@ -23,7 +23,7 @@ from headrace.data.draws import Integers, name_word
 from headrace.data.mixture import Turns, check_weights, select_sources
 from headrace.data.objectives import Denoisers, ObjectiveName, objective_of
 from headrace.data.reading import Place
-from headrace.data.shard_files import OpenShards, Selection
+from headrace.data.shard_files import OpenShards
 from headrace.data.vocabulary import SpecialTokens
 from headrace.data.windows import Source, Window
 from headrace.errors import ConfigError, MismatchError
@@ -130,10 +130,10 @@ class BatchStream:
         self._mine = _own_rows(config.rows, replica, replicas)
         self.config = config
         self.selected = select_sources(shards, sorted(config.sources))
-        """Documents of each source."""
+        """What each source's name stands for."""
         self.names = list(self.selected)
         for name, source in config.sources.items():
-            _check_source(name, self.selected[name], source.objective, special, eos_id)
+            _check_source(name, self.selected[name].documents, source.objective, special, eos_id)
         self._sources = {name: self._source(name, special) for name in self.names}
         self._positions = {name: _Position() for name in self.names}
         self._turns = Turns({name: source.weight for name, source in config.sources.items()})
@@ -141,7 +141,8 @@ class BatchStream:
         self._batch: list[_Row] = []
 
     def _source(self, name: str, special: SpecialTokens) -> Source:
-        asked, documents, words = self.config.sources[name], self.selected[name], (self.config.seed, name_word(name))
+        asked, words = self.config.sources[name], (self.config.seed, name_word(name))
+        documents = self.selected[name].documents
         context = self.config.context_tokens
         objective = objective_of(asked.objective, documents, context, words, special, asked.denoisers)
         return Source(documents, objective, words, self.config.window_rows)
@@ -163,7 +164,7 @@ class BatchStream:
         for window, numbers_B, rows_B in _by_window(self._batch):
             layout = window.window.chosen(rows_B)
             parts, name = layout.parts, window.name
-            documents_N = self.selected[name].numbers(parts.documents_N)
+            documents_N = self.selected[name].documents.numbers(parts.documents_N)
             sources_N = np.full(len(documents_N), self.names.index(name))
             found.append((numbers_B[layout.rows_N], sources_N, documents_N, parts.starts_N, parts.stops_N))
         columns = [np.concatenate(column) for column in zip(*found, strict=True)]
@@ -179,7 +180,7 @@ class BatchStream:
                 "tokens": self._turns.tokens[name],
                 "skipped": position.skipped,
                 "cut": position.cut,
-                "documents": len(self.selected[name]),
+                "documents": len(self.selected[name].documents),
             }
             for name, position in self._positions.items()
         }
@@ -190,7 +191,7 @@ class BatchStream:
         Raises:
             MismatchError: It is the state of other sources.
         """
-        here = {name: len(documents) for name, documents in self.selected.items()}
+        here = {name: len(found.documents) for name, found in self.selected.items()}
         there = {name: values.get("documents") for name, values in state.items()}
         if here != there:
             raise MismatchError(
@@ -264,7 +265,7 @@ def _own_rows(rows: int, replica: int, replicas: int) -> range:
     return range(replica * part, (replica + 1) * part)
 
 
-def _check_source(name: str, shards: Selection, objective: ObjectiveName, special: SpecialTokens, eos_id: int) -> None:
+def _check_source(name: str, shards: OpenShards, objective: ObjectiveName, special: SpecialTokens, eos_id: int) -> None:
     """Refuse what would fail, or teach nonsense, many steps later."""
     if shards.tokens <= len(shards):
         raise ConfigError(f"Source {name!r} has no documents with text. Remove it or encode a corpus that has some.")

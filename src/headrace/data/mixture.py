@@ -6,9 +6,10 @@ A name is that of the shards handed in ("text") or a source some of them hold ("
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from headrace.config import nearest
-from headrace.data.shard_files import OpenShards, Selection
+from headrace.data.shard_files import OpenShards
 from headrace.errors import ConfigError
 
 SUMS = (1.0, 100.0)
@@ -44,7 +45,16 @@ def needed(shards: Iterable[str], names: Iterable[str]) -> list[str]:
     return [name for name in shards if name in asked or not asked <= set(shards)]
 
 
-def select_sources(shards: Mapping[str, OpenShards], names: Iterable[str]) -> dict[str, Selection]:
+class Selected(NamedTuple):
+    """What a source's name stands for."""
+
+    shards: str
+    """Name of the shards that hold its documents."""
+    documents: OpenShards
+    """The documents: those shards, or a view of them."""
+
+
+def select_sources(shards: Mapping[str, OpenShards], names: Iterable[str]) -> dict[str, Selected]:
     """Find the documents of each name.
 
     Raises:
@@ -52,16 +62,16 @@ def select_sources(shards: Mapping[str, OpenShards], names: Iterable[str]) -> di
             takes from.
     """
     selected = {name: _select(shards, name) for name in names}
-    used = {id(selection.shards) for selection in selected.values()}
-    for name, opened in shards.items():
-        if id(opened) not in used:
+    used = {found.shards for found in selected.values()}
+    for name in shards:
+        if name not in used:
             raise ConfigError(f"data.sources says nothing of the shards {name!r}. {nearest(name, selected)}")
     return selected
 
 
-def _select(shards: Mapping[str, OpenShards], name: str) -> Selection:
+def _select(shards: Mapping[str, OpenShards], name: str) -> Selected:
     if name in shards:
-        return Selection(shards[name])
+        return Selected(name, shards[name])
     holding = [key for key, opened in shards.items() if any(_within(source, name) for source in opened.sources)]
     if not holding:
         known = set(shards) | {prefix for opened in shards.values() for prefix in _prefixes(opened.sources)}
@@ -71,7 +81,7 @@ def _select(shards: Mapping[str, OpenShards], name: str) -> Selection:
             f"data.sources has {name!r}, and the shards {' and '.join(map(repr, holding))} both hold such documents. "
             "Combine the shards, or name the shards themselves."
         )
-    return shards[holding[0]].select(name)
+    return Selected(holding[0], shards[holding[0]].select(name))
 
 
 def _within(source: str, name: str) -> bool:

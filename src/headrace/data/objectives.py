@@ -14,7 +14,7 @@ from headrace.data.denoise import DENOISERS, Denoising, Outline, continue_pieces
 from headrace.data.draws import Bits, Integers, draw
 from headrace.data.packing import Examples, lay_examples, lay_stream, pack_examples, pack_stream
 from headrace.data.reading import Chunks, Place
-from headrace.data.shard_files import Ids, Selection
+from headrace.data.shard_files import Ids, OpenShards
 from headrace.data.vocabulary import SpecialTokens
 
 ObjectiveName = Literal["causal", "ul2", "prefix", "instruction"]
@@ -62,7 +62,7 @@ class Objective:
         words: Seed and name of the source, as words for `draw`.
     """
 
-    def __init__(self, documents: Selection, context_tokens: int, words: tuple[int, int]) -> None:
+    def __init__(self, documents: OpenShards, context_tokens: int, words: tuple[int, int]) -> None:
         self.documents, self.context_tokens, self._words = documents, context_tokens, words
 
     def cut(self, chunks: Chunks) -> Parts:
@@ -165,7 +165,7 @@ class Denoise(Continue):
 
     def __init__(
         self,
-        documents: Selection,
+        documents: OpenShards,
         context_tokens: int,
         words: tuple[int, int],
         special: SpecialTokens,
@@ -222,7 +222,7 @@ def _outline(parts: Parts) -> Outline:
 
 def objective_of(
     name: ObjectiveName,
-    documents: Selection,
+    documents: OpenShards,
     context_tokens: int,
     words: tuple[int, int],
     special: SpecialTokens,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from headrace.data.draws import Integers, Shuffle
-from headrace.data.shard_files import Selection
+from headrace.data.shard_files import OpenShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Reader:
         words: What decides the orders.
     """
 
-    def __init__(self, source: Selection, words: tuple[int, int]) -> None:
+    def __init__(self, source: OpenShards, words: tuple[int, int]) -> None:
         self._source = source
         self._order = functools.lru_cache(maxsize=2)(lambda epoch: Shuffle(len(source), *words, epoch))
 

@@ -2,12 +2,14 @@
 
 An artifact holds pairs of files: `00000.tokens`, the ids of its documents end to end, each document
 closed by end-of-text, and `00000.index`, one record a document. `shards.json` lists them with the
-names behind the source numbers. Ids take two bytes where the vocabulary allows it, else four.
+names behind the numbers of sources and origins. Ids take two bytes where the vocabulary allows it, else four.
 
 Shape letter: N documents asked for.
 """
 
+import copy
 import json
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.artifacts import TokenShards
-from headrace.config import decode, encode, nearest
+from headrace.config import decode, encode
 from headrace.errors import ConfigError
 from headrace.storage import Stored
 
 LAYOUT_FILE = "shards.json"
+SHOWN = 8
+"""Sources that an error names."""
 RECORD = np.dtype([("end", "<u8"), ("prompt_tokens", "<u4"), ("source", "<u4")])
 """Where a document ends in its file, how many of its tokens are prompt, and its source's number."""
 Ids: TypeAlias = npt.NDArray[Any]
@@ -62,6 +66,7 @@ class OpenShards:
     """Documents by number, in the order they were written; nothing is read before it is asked for."""
 
     def __init__(self, stored: Stored[TokenShards]) -> None:
+        self.stored = stored
         self.path = stored.path
         self.digest = stored.digest
         self.fingerprint = stored.facts.tokenizer
@@ -75,9 +80,40 @@ class OpenShards:
         self._tokens = [_map(name.with_suffix(".tokens"), self.layout.dtype) for name in names]
         self._index = [_map(name.with_suffix(".index"), RECORD) for name in names]
         self._first = np.cumsum([0] + [file.documents for file in self.layout.files])
+        self._chosen: npt.NDArray[np.uint32 | np.int64] | None = None
+        """Numbers in the artifact of the documents of a view; None for all."""
 
     def __len__(self) -> int:
-        return int(self._first[-1])
+        return int(self._first[-1]) if self._chosen is None else len(self._chosen)
+
+    def select(self, source: str) -> "OpenShards":
+        """A view of the documents whose source is `source` or begins with `source/`, in their order.
+
+        Raises:
+            ConfigError: There are none.
+        """
+        names = {name for name in self.sources if name == source or name.startswith(f"{source}/")}
+        if not names:
+            known = ", ".join(list(self.sources)[:SHOWN])
+            raise ConfigError(f"{self.path} holds no source {source!r}. Give one of its {len(self.sources)}: {known} …")
+        if len(names) == len(self.sources):
+            return self
+        view = copy.copy(self)
+        view.sources = {name: tokens for name, tokens in self.sources.items() if name in names}
+        view.tokens = sum(view.sources.values())
+        found = np.flatnonzero(np.concatenate([self._matches(file, names) for file in range(len(self._index))]))
+        found = found if self._chosen is None else self._chosen[np.isin(self._chosen, found)]
+        view._chosen = found.astype(np.uint32) if self._first[-1] < 2**32 else found
+        return view
+
+    def _matches(self, file: int, names: Set[str]) -> npt.NDArray[np.bool_]:
+        """Which documents of one file are of the sources `names`."""
+        wanted = np.array([name in names for name in self.layout.files[file].sources])
+        return wanted[self._index[file]["source"]]
+
+    def numbers(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Numbers that documents of a view have in the whole artifact."""
+        return numbers_N if self._chosen is None else self._chosen[numbers_N].astype(np.int64)
 
     def document(self, number: int) -> Ids:
         """Tokens of one document, its end-of-text last: a read-only view of the file."""
@@ -95,49 +131,37 @@ class OpenShards:
         file, row = self._locate(number)
         return self.layout.files[file].sources[int(self._index[file]["source"][row])]
 
+    def origin(self, number: int) -> str:
+        """`FILE:LINE` that a document was read from: its id."""
+        file, row = self._locate(number)
+        return f"{self.path / self.layout.files[file].name}:{row + 1}"
+
     def prompted(self) -> int:
         """Documents that have a prompt."""
+        if self._chosen is not None:
+            return int(np.count_nonzero(self.prompts(np.arange(len(self)))))
         return sum(file.prompted for file in self.layout.files)
 
     def lengths(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Tokens of each document, end-of-text included."""
+        numbers_N = self.numbers(numbers_N)
         ends = self._field("end", numbers_N)
         starts = self._field("end", np.maximum(numbers_N - 1, 0))
         return ends - np.where(np.isin(numbers_N, self._first), 0, starts)
 
     def prompts(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Prompt tokens of each document."""
-        return self._field("prompt_tokens", numbers_N)
+        return self._field("prompt_tokens", self.numbers(numbers_N))
 
     def spans(
         self, numbers_N: npt.NDArray[np.int64], starts_N: npt.NDArray[np.int64], stops_N: npt.NDArray[np.int64]
     ) -> Ids:
         """Tokens `starts_N` to `stops_N` of the documents, end to end."""
+        numbers_N = self.numbers(numbers_N)
         files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
         before_N = np.where(np.isin(numbers_N, self._first), 0, self._field("end", np.maximum(numbers_N - 1, 0)))
         bounds = zip(files_N.tolist(), (before_N + starts_N).tolist(), (before_N + stops_N).tolist(), strict=True)
         return np.concatenate([self._tokens[file][start:stop] for file, start, stop in bounds])
-
-    def origin(self, number: int) -> str:
-        """Which file and line a document was read from."""
-        return f"{self.path}:{number + 1}"
-
-    def select(self, source: str) -> "Selection":
-        """The documents whose source is `source` or begins with `source` and a slash.
-
-        Raises:
-            ConfigError: There are none.
-        """
-        mine = {name for name in self.sources if f"{name}/".startswith(f"{source}/")}
-        if not mine:
-            raise ConfigError(f"No document is of source {source!r}. {nearest(source, self.sources)}")
-        if mine == set(self.sources):
-            return Selection(self)
-        marked = [
-            np.isin(index["source"], [number for number, name in enumerate(file.sources) if name in mine])
-            for index, file in zip(self._index, self.layout.files, strict=True)
-        ]
-        return Selection(self, np.flatnonzero(np.concatenate(marked)), sum(self.sources[name] for name in mine))
 
     def _field(self, name: str, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
@@ -150,46 +174,9 @@ class OpenShards:
     def _locate(self, number: int) -> tuple[int, int]:
         if not 0 <= number < len(self):
             raise IndexError(f"document {number} of {len(self)}")
+        number = number if self._chosen is None else int(self._chosen[number])
         file = int(np.searchsorted(self._first, number, side="right")) - 1
         return file, number - int(self._first[file])
-
-
-class Selection:
-    """Some documents of opened shards, or all of them, by numbers of their own."""
-
-    def __init__(
-        self, shards: OpenShards, numbers: "npt.NDArray[np.int64] | None" = None, tokens: "int | None" = None
-    ) -> None:
-        self.shards, self._numbers = shards, numbers
-        self.vocabulary, self.eos_id = shards.vocabulary, shards.eos_id
-        self.tokens = shards.tokens if tokens is None else tokens
-
-    def __len__(self) -> int:
-        return len(self.shards) if self._numbers is None else len(self._numbers)
-
-    def numbers(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Their numbers in the shards."""
-        return documents_N if self._numbers is None else self._numbers[documents_N]
-
-    def lengths(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Tokens of each document, end-of-text included."""
-        return self.shards.lengths(self.numbers(documents_N))
-
-    def prompts(self, documents_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Prompt tokens of each document."""
-        return self.shards.prompts(self.numbers(documents_N))
-
-    def prompted(self) -> int:
-        """Documents that have a prompt."""
-        if self._numbers is None:
-            return self.shards.prompted()
-        return int(np.count_nonzero(self.shards.prompts(self._numbers)))
-
-    def spans(
-        self, documents_N: npt.NDArray[np.int64], starts_N: npt.NDArray[np.int64], stops_N: npt.NDArray[np.int64]
-    ) -> Ids:
-        """Tokens `starts_N` to `stops_N` of the documents, end to end."""
-        return self.shards.spans(self.numbers(documents_N), starts_N, stops_N)
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> Ids:

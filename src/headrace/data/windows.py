@@ -15,7 +15,7 @@ from headrace.data.batch import Batch
 from headrace.data.draws import Integers, permutation
 from headrace.data.objectives import Objective, Parts
 from headrace.data.reading import Place, Reader
-from headrace.data.shard_files import Selection
+from headrace.data.shard_files import OpenShards
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Source:
         rows: Rows a window is to fill.
     """
 
-    def __init__(self, documents: Selection, objective: Objective, words: tuple[int, int], rows: int) -> None:
+    def __init__(self, documents: OpenShards, objective: Objective, words: tuple[int, int], rows: int) -> None:
         self.documents, self.objective = documents, objective
         self._words, self._rows = words, rows
         self._reader = Reader(documents, words)

@@ -73,10 +73,11 @@ def test_names_are_those_of_shards_or_of_sources_within_them(shards: dict[str, O
     sources = sorted(text.sources)
     assert len(sources) > 1 and len(text.layout.files) > 1
     selected = select_sources(shards, ["text", "p3", "cot"])
-    assert {name: len(each) for name, each in selected.items()} == {"text": 40, "p3": 9, "cot": 9}
-    assert selected["text"].shards is text
+    assert {name: len(each.documents) for name, each in selected.items()} == {"text": 40, "p3": 9, "cot": 9}
+    assert selected["text"].shards == "text" and selected["text"].documents is text
     for source in sources:
-        mine = select_sources({"text": text}, [source])[source]
+        key, mine = select_sources({"text": text}, [source])[source]
+        assert key == "text"
         numbers = np.arange(len(mine))
         wanted = named(text, source)
         assert 0 < len(wanted) < 40
@@ -96,7 +97,7 @@ def test_names_that_stand_for_nothing_are_refused_with_the_nearest(shards: dict[
         select_sources(shards, ["text", "p3"])
     with pytest.raises(ConfigError, match="'text' and 'again' both hold such documents"):
         select_sources({"text": shards["text"], "again": shards["text"]}, [source])
-    with pytest.raises(ConfigError, match="No document is of source"):
+    with pytest.raises(ConfigError, match="holds no source 'nothing'"):
         shards["text"].select("nothing")
 
 

@@ -8,7 +8,7 @@ import pytest
 from headrace.data.batch import UNSCORED, Batch
 from headrace.data.objectives import ObjectiveName, objective_of
 from headrace.data.reading import Place
-from headrace.data.shard_files import OpenShards, Selection
+from headrace.data.shard_files import OpenShards
 from headrace.data.tokenizer import TextTokenizer
 from headrace.data.vocabulary import SpecialTokens
 from headrace.data.windows import Source, Window
@@ -35,8 +35,8 @@ def answers(shards_of: MakeShards) -> OpenShards:
 
 
 def source_of(shards: OpenShards, objective: ObjectiveName, *, rows: int = 8, seed: int = 0) -> Source:
-    made = objective_of(objective, Selection(shards), CONTEXT, (seed, 7), special_of(shards))
-    return Source(Selection(shards), made, (seed, 7), rows)
+    made = objective_of(objective, shards, CONTEXT, (seed, 7), special_of(shards))
+    return Source(shards, made, (seed, 7), rows)
 
 
 def special_of(shards: OpenShards) -> SpecialTokens:
