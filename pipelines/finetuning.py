@@ -24,9 +24,7 @@ def teach(data: Prepared, parent: dsl.Model, ul2: dict, instruct: dict) -> Pipel
 
 
 @dsl.pipeline(name="finetuning", description="Take a base model through UL2 and instructions; measure it.")
-def finetuning(
-    corpus: dict, filtering: dict, shards: dict, base: str, ul2: dict, instruct: dict, evaluation: dict
-):
+def finetuning(corpus: dict, filtering: dict, shards: dict, base: str, ul2: dict, instruct: dict, evaluation: dict):
     """Fetch the base model, encode a corpus with its tokenizer, finetune and evaluate."""
     with tracked():
         fetched = fetch(reference=base)

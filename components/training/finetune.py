@@ -19,23 +19,24 @@ def finetune(
     A task that was killed continues from its last checkpoint in `HEADRACE_WORK`.
 
     Args:
-        text: Token shards of plain text, the source named `text`.
-        instructions: Token shards of prompts and targets, the source named `instructions`.
+        text: Token shards of plain text, named `text` as a source.
+        instructions: Token shards of prompts and targets, named `instructions` as a source.
         tokenizer: The tokenizer of all three.
         parent: Whose weights to start from.
-        config: An encoded `TrainConfig`; the sources it names are the ones that are read.
+        config: An encoded `TrainConfig`; its sources are named as the shards above or as sources within them.
         checkpoint: Weights, optimizer state, tokenizer; step and loss become metadata.
     """
     from headrace.config import decode
+    from headrace.data.mixture import needed
     from headrace.tracking import task, workspace
     from headrace.training.config import TrainConfig
     from headrace.training.loop import train
 
-    inputs = {"text": text, "instructions": instructions, "tokenizer": tokenizer, "parent": parent}
-    with task(config, inputs) as run:
+    shards = {"text": text, "instructions": instructions}
+    with task(config, {**shards, "tokenizer": tokenizer, "parent": parent}) as run:
         settings = decode(TrainConfig, config)
         manifest = train(
-            {name: inputs[name].path for name in settings.data.sources if name in inputs},
+            {name: shards[name].path for name in needed(shards, settings.data.sources)},
             tokenizer.path,
             checkpoint.path,
             settings,

@@ -3,7 +3,7 @@
 Shape letters: B rows, T positions of a row (the context).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +55,16 @@ class Batch:
             self.tokens_BT[order_B], self.labels_BT[order_B], self.segments_BT[order_B], self.prefix_BT[order_B]
         )
 
+    def reshape(self, rows: int, context_tokens: int) -> "Batch":
+        """The same positions, row after row, in rows of another length."""
+        shape = (rows, context_tokens)
+        return Batch(
+            self.tokens_BT.reshape(shape),
+            self.labels_BT.reshape(shape),
+            self.segments_BT.reshape(shape),
+            self.prefix_BT.reshape(shape),
+        )
+
     def scored(self) -> int:
         """Labels the loss counts."""
         return int(np.count_nonzero(self.labels_BT != UNSCORED))
@@ -75,11 +85,15 @@ class Batch:
         )
 
 
-def concatenate(batches: "list[Batch]") -> Batch:
-    """Rows of all batches, in order."""
-    return Batch(
-        np.concatenate([batch.tokens_BT for batch in batches]),
-        np.concatenate([batch.labels_BT for batch in batches]),
-        np.concatenate([batch.segments_BT for batch in batches]),
-        np.concatenate([batch.prefix_BT for batch in batches]),
-    )
+def gather(parts: "list[tuple[npt.NDArray[np.int64], Batch]]") -> Batch:
+    """Rows of several batches as one, given the number that each gets; every number occurs once."""
+    if len(parts) == 1:
+        (order_B, batch) = parts[0]
+        return batch.take(np.argsort(order_B))
+    first = parts[0][1]
+    shape = (sum(len(order_B) for order_B, _ in parts), first.tokens_BT.shape[1])
+    made = Batch(*(np.empty(shape, getattr(first, each.name).dtype) for each in fields(Batch)))
+    for each in fields(Batch):
+        for order_B, batch in parts:
+            getattr(made, each.name)[order_B] = getattr(batch, each.name)
+    return made

@@ -6,6 +6,7 @@ release of numpy (whose generators do not promise theirs), for one decision or f
 Shape letters: N things drawn for, P parts.
 """
 
+import functools
 import hashlib
 from typing import TypeAlias
 
@@ -14,9 +15,14 @@ import numpy.typing as npt
 
 Bits: TypeAlias = npt.NDArray[np.uint64]
 Integers: TypeAlias = npt.NDArray[np.int64]
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MASK = 2**64 - 1
+GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 OWNER_BITS = 24
 """In a sort key, how many leading bits say whose candidate it is; the rest order its candidates."""
+
+BLOCK = 2**14
+"""Numbers of a `Shuffle` that are made at a time; so few in all are sorted instead."""
+FEISTEL_ROUNDS = 6
 
 
 def draw(*words: "int | Integers | Bits") -> Bits:
@@ -24,15 +30,25 @@ def draw(*words: "int | Integers | Bits") -> Bits:
 
     Source: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), folded over the words.
     """
-    shape = np.broadcast_shapes(*(np.shape(word) for word in words))
-    state = np.zeros(shape or (1,), np.uint64)
-    for word in words:
-        number = np.uint64(word & 0xFFFFFFFFFFFFFFFF) if isinstance(word, int) else word.astype(np.uint64)
-        state = (state ^ number) + GOLDEN
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    folded, arrays = 0, 0
+    while arrays < len(words) and isinstance(word := words[arrays], int):
+        folded, arrays = _mixed((folded ^ word) & MASK), arrays + 1
+    state = np.array([folded], np.uint64)
+    for word in words[arrays:]:
+        number = np.uint64(word & MASK) if isinstance(word, int) else word.astype(np.uint64)
+        state = (state ^ number) + np.uint64(GOLDEN)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(FIRST)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(SECOND)
         state ^= state >> np.uint64(31)
     return state
+
+
+def _mixed(state: int) -> int:
+    """One word of `draw`, by plain numbers: words that are alike for all need no arrays."""
+    state = (state + GOLDEN) & MASK
+    state = ((state ^ (state >> 30)) * FIRST) & MASK
+    state = ((state ^ (state >> 27)) * SECOND) & MASK
+    return state ^ (state >> 31)
 
 
 def uniform(bits_N: Bits) -> npt.NDArray[np.float64]:
@@ -53,6 +69,50 @@ def name_word(name: str) -> int:
 def permutation(count: int, *words: int) -> Integers:
     """The numbers 0 to `count` in an order decided by `words`."""
     return np.argsort(draw(*words, np.arange(count)), kind="stable")
+
+
+class Shuffle:
+    """The numbers 0 to `count` in an order decided by `words`, any part of which is had without the rest.
+
+    A few numbers are sorted by random keys. Many are enciphered: a Feistel network permutes the numbers of
+    as many bits, and one that comes out too large goes through it again.
+
+    Source: Black and Rogaway, *Ciphers with arbitrary finite domains* (2002), for the going through again.
+    """
+
+    def __init__(self, count: int, *words: int) -> None:
+        self._count = count
+        self._keys: list[int] = draw(*words, np.arange(FEISTEL_ROUNDS)).tolist()
+        self._half = np.uint64(-(-(count - 1).bit_length() // 2))
+        self._low = np.uint64((1 << int(self._half)) - 1)
+        make = functools.partial(permutation, count, *words) if count <= BLOCK else self._block
+        self._kept = functools.lru_cache(maxsize=2)(make)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def part(self, start: int, stop: int) -> Integers:
+        """Numbers `start` to `stop` of the order, or to its end."""
+        stop = min(stop, self._count)
+        if self._count <= BLOCK:
+            return self._kept()[start:stop]
+        first, last = start // BLOCK, (stop - 1) // BLOCK
+        whole_N = np.concatenate([self._kept(block) for block in range(first, last + 1)])
+        return whole_N[start - first * BLOCK : stop - first * BLOCK]
+
+    def _block(self, number: int) -> Integers:
+        """Numbers of the order in one block of places; many at a time cost least."""
+        places_N = np.arange(number * BLOCK, min((number + 1) * BLOCK, self._count))
+        found_N = self._permuted(places_N.astype(np.uint64))
+        while len(outside := np.flatnonzero(found_N >= self._count)):
+            found_N[outside] = self._permuted(found_N[outside])
+        return found_N.astype(np.int64)
+
+    def _permuted(self, numbers_N: Bits) -> Bits:
+        left_N, right_N = numbers_N >> self._half, numbers_N & self._low
+        for key in self._keys:
+            left_N, right_N = right_N, left_N ^ (draw(key, right_N) & self._low)
+        return (left_N << self._half) | right_N
 
 
 def ranges(lengths_N: Integers) -> tuple[Integers, Integers]:

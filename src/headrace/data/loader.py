@@ -5,21 +5,27 @@ out. Within a source, documents come in a new order every epoch. Everything rand
 source's name, the epoch and the document (`headrace.data.draws`), so a few whole numbers a source are
 the whole state.
 
+Which row holds what follows from the lengths of documents alone. Every replica works that out for the whole
+batch and reads the tokens of its own rows.
+
 Shape letters: B rows of a batch, T positions of a row.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from headrace.config import nearest
-from headrace.data.batch import Batch, concatenate
-from headrace.data.draws import name_word
+import numpy as np
+
+from headrace.data.batch import Batch, gather
+from headrace.data.draws import Integers, name_word
+from headrace.data.mixture import Turns, check_weights, select_sources
+from headrace.data.objectives import Denoisers, ObjectiveName, objective_of
+from headrace.data.reading import Place
 from headrace.data.shard_files import OpenShards
 from headrace.data.vocabulary import SpecialTokens
-from headrace.data.windows import Objective, Place, Source, Window
+from headrace.data.windows import Source, Window
 from headrace.errors import ConfigError, MismatchError
 
 SHORTEST_CONTEXT_TOKENS = {"causal": 2, "prefix": 32, "ul2": 32, "instruction": 2}
@@ -30,9 +36,11 @@ class SourceConfig:
     """What a source is worth and what is asked of it."""
 
     weight: float = 1.0
-    """Its share of the positions, relative to the other sources' weights."""
-    objective: Objective = "causal"
+    """Its share of the positions filled: the weights of several sources sum to 1, or to 100 as percents."""
+    objective: ObjectiveName = "causal"
     """`causal` predicts every token; `ul2` denoises; `prefix` continues text; `instruction` answers prompts."""
+    denoisers: Denoisers = "ul2r"
+    """For `ul2`: UL2R's mixture, which continues a causal decoder, or the seven denoisers of the first UL2."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +52,9 @@ class LoaderConfig:
     rows: int
     """Rows of one optimizer step, over all replicas."""
     sources: dict[str, SourceConfig]
+    """By the name of their shards, or of a source within them: `pile`, `p3`, `pile/ArXiv`."""
     seed: int = 0
-    window_rows: int = 64
+    window_rows: int = 256
     """Rows packed at a time: more waste fewer positions, fewer build faster."""
 
     def __post_init__(self) -> None:
@@ -54,9 +63,8 @@ class LoaderConfig:
                 raise ConfigError(f"{name}={getattr(self, name)} is no number of rows. Set 1 or more.")
         if not self.sources:
             raise ConfigError("data.sources is empty: there is nothing to train on. Name at least one source.")
-        for name, source in self.sources.items():
-            if not (math.isfinite(source.weight) and source.weight > 0):
-                raise ConfigError(f"Source {name!r} has weight {source.weight}. Set it above 0 or remove the source.")
+        check_weights({name: source.weight for name, source in self.sources.items()})
+        for source in self.sources.values():
             if self.context_tokens < (least := SHORTEST_CONTEXT_TOKENS[source.objective]):
                 raise ConfigError(
                     f"context_tokens={self.context_tokens} is too short for objective {source.objective!r}. "
@@ -72,75 +80,118 @@ class _Position:
     """Where the current window begins."""
     row: int = 0
     """Rows of it already given out."""
-    tokens: int = 0
-    """Positions filled so far."""
     skipped: int = 0
     """Pieces too short to ask anything from."""
+    cut: int = 0
+    """Examples too long for a row, which lost tokens."""
+
+
+class Provenance(NamedTuple):
+    """Where the rows of a batch come from, a part of a document each; rows count from 0 over all replicas."""
+
+    rows_N: Integers
+    sources_N: Integers
+    """Number of each one's source in `BatchStream.names`."""
+    documents_N: Integers
+    """Its document's number in the shards."""
+    starts_N: Integers
+    stops_N: Integers
+    """Which of the document's tokens."""
 
 
 class BatchStream:
     """An endless stream of batches.
 
     Args:
-        shards: Documents by source name.
+        shards: Documents by name.
         config: Shape and mixture.
         special: Mode tokens and sentinels of the model.
         eos_id: End-of-text of the tokenizer.
+        replica: Which part of every batch to read, from 0.
+        replicas: How many parts there are; their rows one after another are the batch.
 
     Raises:
         ConfigError: Sources and configuration do not name the same things, a source has no documents
-            or no prompts to answer, or the vocabulary leaves too few rows for denoising.
+            or no prompts to answer, the vocabulary leaves too few rows for denoising, or rows cannot be
+            shared out evenly.
         MismatchError: Shards were encoded with another vocabulary.
     """
 
     def __init__(
-        self, shards: Mapping[str, OpenShards], config: LoaderConfig, special: SpecialTokens, eos_id: int
+        self,
+        shards: Mapping[str, OpenShards],
+        config: LoaderConfig,
+        special: SpecialTokens,
+        eos_id: int,
+        *,
+        replica: int = 0,
+        replicas: int = 1,
     ) -> None:
-        _check_names(shards, config)
-        for name, source in config.sources.items():
-            _check_source(name, shards[name], source.objective, special, eos_id)
+        self._mine = _own_rows(config.rows, replica, replicas)
         self.config = config
-        self._names = sorted(config.sources)
-        total = math.fsum(config.sources[name].weight for name in self._names)
-        self._shares = [config.sources[name].weight / total for name in self._names]
-        self._sources = {
-            name: Source(
-                shards[name],
-                config.sources[name].objective,
-                (config.seed, name_word(name)),
-                special,
-                context_tokens=config.context_tokens,
-                rows=config.window_rows,
-            )
-            for name in self._names
-        }
-        self._positions = {name: _Position() for name in self._names}
-        self._windows: dict[str, Window] = {}
+        self.selected = select_sources(shards, sorted(config.sources))
+        """What each source's name stands for."""
+        self.names = list(self.selected)
+        for name, source in config.sources.items():
+            _check_source(name, self.selected[name].documents, source.objective, special, eos_id)
+        self._sources = {name: self._source(name, special) for name in self.names}
+        self._positions = {name: _Position() for name in self.names}
+        self._turns = Turns({name: source.weight for name, source in config.sources.items()})
+        self._windows: dict[str, _OpenWindow] = {}
+        self._batch: list[_Row] = []
+
+    def _source(self, name: str, special: SpecialTokens) -> Source:
+        asked, words = self.config.sources[name], (self.config.seed, name_word(name))
+        documents = self.selected[name].documents
+        context = self.config.context_tokens
+        objective = objective_of(asked.objective, documents, context, words, special, asked.denoisers)
+        return Source(documents, objective, words, self.config.window_rows)
 
     def next(self) -> Batch:
-        """The next `rows` rows."""
-        return concatenate([self._row(self._neediest()) for _ in range(self.config.rows)])
+        """The next `rows` rows, or this replica's part of them."""
+        self._batch = [self._turn() for _ in range(self.config.rows)]
+        whole = len(self._mine) == self.config.rows
+        return gather(
+            [
+                (numbers_B, window.rows(rows_B, whole=whole))
+                for window, numbers_B, rows_B in _by_window(self._batch[self._mine.start : self._mine.stop])
+            ]
+        )
+
+    def provenance(self) -> Provenance:
+        """Where all rows of the last batch come from, those of other replicas included."""
+        found = []
+        for window, numbers_B, rows_B in _by_window(self._batch):
+            layout = window.window.chosen(rows_B)
+            parts, name = layout.parts, window.name
+            documents_N = self.selected[name].documents.numbers(parts.documents_N)
+            sources_N = np.full(len(documents_N), self.names.index(name))
+            found.append((numbers_B[layout.rows_N], sources_N, documents_N, parts.starts_N, parts.stops_N))
+        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+        order_N = np.argsort(columns[0], kind="stable")
+        return Provenance(*(column[order_N] for column in columns))
 
     def state(self) -> dict[str, Any]:
-        """Where the stream stands, as JSON values; `restore` goes on from there."""
+        """Where the stream stands, as JSON values, the same on every replica; `restore` goes on from there."""
         return {
             name: {
                 **dataclasses.asdict(position.place),
                 "row": position.row,
-                "tokens": position.tokens,
+                "tokens": self._turns.tokens[name],
                 "skipped": position.skipped,
-                "documents": len(self._sources[name].shards),
+                "cut": position.cut,
+                "documents": len(self.selected[name].documents),
             }
             for name, position in self._positions.items()
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on exactly where `state` was taken, any number of times.
+        """Go on exactly where `state` was taken, any number of times and on any number of replicas.
 
         Raises:
             MismatchError: It is the state of other sources.
         """
-        here = {name: len(source.shards) for name, source in self._sources.items()}
+        here = {name: len(found.documents) for name, found in self.selected.items()}
         there = {name: values.get("documents") for name, values in state.items()}
         if here != there:
             raise MismatchError(
@@ -150,43 +201,71 @@ class BatchStream:
         self._windows.clear()
         for name, values in state.items():
             place = Place(values["epoch"], values["document"], values["offset"])
-            self._positions[name] = _Position(place, values["row"], values["tokens"], values["skipped"])
+            self._positions[name] = _Position(place, values["row"], values["skipped"], values["cut"])
+            self._turns.tokens[name] = values["tokens"]
 
-    def _neediest(self) -> str:
-        """The source furthest behind its share; of equals the one with the largest share."""
-        tokens = [self._positions[name].tokens for name in self._names]
-        deficits = [
-            (share * sum(tokens) - had, share, name)
-            for share, had, name in zip(self._shares, tokens, self._names, strict=True)
-        ]
-        return max(deficits)[2]
-
-    def _row(self, name: str) -> Batch:
-        """Take one row of a source, building its next window where the last is used up."""
+    def _turn(self) -> "_Row":
+        """Take one row of the source whose turn it is, laying out its next window where the last is used up."""
+        name = self._turns.next()
         position = self._positions[name]
         if name not in self._windows:
-            self._windows[name] = self._sources[name].window(position.place)
-        window = self._windows[name]
-        row = window.rows.rows(position.row, position.row + 1)
+            self._windows[name] = _OpenWindow(name, self._sources[name].window(position.place))
+        taken = _Row(self._windows[name], position.row)
+        window = taken.window.window
+        self._turns.tokens[name] += window.filled_R[position.row]
         position.row += 1
-        position.tokens += row.filled()
-        if position.row == len(window.rows.tokens_BT):
+        if position.row == len(window):
             position.place, position.row = window.after, 0
             position.skipped += window.skipped
+            position.cut += window.cut
             del self._windows[name]
-        return row
+        return taken
 
 
-def _check_names(shards: Mapping[str, OpenShards], config: LoaderConfig) -> None:
-    for name in config.sources:
-        if name not in shards:
-            raise ConfigError(f"data.sources has {name!r}, and no shards of that name. {nearest(name, shards)}")
-    for name in shards:
-        if name not in config.sources:
-            raise ConfigError(f"data.sources says nothing of the shards {name!r}. {nearest(name, config.sources)}")
+class _OpenWindow:
+    """A window that is being used up."""
+
+    def __init__(self, name: str, window: Window) -> None:
+        self.name, self.window = name, window
+        self._read: Batch | None = None
+
+    def rows(self, rows_B: Integers, *, whole: bool) -> Batch:
+        """Some of its rows; with `whole`, all are read at once and kept, which costs least where all are wanted."""
+        if not whole:
+            return self.window.read(rows_B)
+        if self._read is None:
+            self._read = self.window.read(np.arange(len(self.window)))
+        return self._read.take(rows_B)
 
 
-def _check_source(name: str, shards: OpenShards, objective: Objective, special: SpecialTokens, eos_id: int) -> None:
+class _Row(NamedTuple):
+    """One row of a batch: the window it is of and its number there."""
+
+    window: _OpenWindow
+    row: int
+
+
+def _by_window(batch: list[_Row]) -> list[tuple[_OpenWindow, Integers, Integers]]:
+    """Each window in use, its rows' numbers in the batch and in the window."""
+    windows = {id(taken.window): taken.window for taken in batch}
+    rows: dict[int, list[tuple[int, int]]] = {key: [] for key in windows}
+    for number, taken in enumerate(batch):
+        rows[id(taken.window)].append((number, taken.row))
+    columns = {key: np.array(pairs).T for key, pairs in rows.items()}
+    return [(windows[key], *columns[key]) for key in windows]
+
+
+def _own_rows(rows: int, replica: int, replicas: int) -> range:
+    """The rows of a batch that one replica reads."""
+    if replicas < 1 or rows % replicas:
+        raise ConfigError(f"{replicas} replicas cannot share {rows} rows evenly. Set data.rows to a multiple of them.")
+    if not 0 <= replica < replicas:
+        raise ConfigError(f"There is no replica {replica} of {replicas}. They count from 0.")
+    part = rows // replicas
+    return range(replica * part, (replica + 1) * part)
+
+
+def _check_source(name: str, shards: OpenShards, objective: ObjectiveName, special: SpecialTokens, eos_id: int) -> None:
     """Refuse what would fail, or teach nonsense, many steps later."""
     if shards.tokens <= len(shards):
         raise ConfigError(f"Source {name!r} has no documents with text. Remove it or encode a corpus that has some.")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.data.batch import UNSCORED, Batch
-from headrace.data.draws import Integers, ranges
+from headrace.data.draws import Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,66 +34,107 @@ class Examples:
         return self.lengths_N - 1
 
 
-def concatenate_examples(first: Examples, second: Examples) -> Examples:
-    """Examples of both."""
-    return Examples(
-        np.concatenate([first.tokens_S, second.tokens_S]),
-        np.concatenate([first.lengths_N, second.lengths_N]),
-        np.concatenate([first.inputs_N, second.inputs_N]),
-    )
+def interleave(first: Examples, second: Examples, second_N: npt.NDArray[np.bool_]) -> Examples:
+    """Examples of both in one order: where `second_N` is set stands the next of `second`."""
+    lengths_N, inputs_N = np.empty((2, len(second_N)), np.int64)
+    for values_N, each in ((lengths_N, "lengths_N"), (inputs_N, "inputs_N")):
+        values_N[~second_N], values_N[second_N] = getattr(first, each), getattr(second, each)
+    second_S = np.repeat(second_N, lengths_N)
+    tokens_S = np.empty(len(second_S), np.int64)
+    tokens_S[~second_S], tokens_S[second_S] = first.tokens_S, second.tokens_S
+    return Examples(tokens_S, lengths_N, inputs_N)
 
 
-def pack_stream(stream_S: npt.NDArray[Any], lengths_N: Integers, before: int, context_tokens: int) -> Batch:
-    """Cut a stream of documents into rows in which every position is scored.
+def lay_stream(stream_S: npt.NDArray[Any], starts_N: Integers, befores_N: Integers, segments_N: Integers) -> Batch:
+    """Rows of text in which every position is scored.
 
     Position t reads the token before the one it is to predict. Before the first token of a document
-    stands the end-of-text of the one before it, so that end-of-text also means "a text begins", as
-    it did for GPT-J.
+    stands end-of-text, so that end-of-text also means "a text begins", as it did for GPT-J.
 
     Args:
-        stream_S: Documents end to end, each closed by end-of-text; a whole number of rows.
-        lengths_N: Tokens of each document in it; the first and last may be parts.
-        before: Token before the first: end-of-text, or the document's own where it continues.
-        context_tokens: Positions of a row.
+        stream_S: Parts of documents end to end, row after row.
+        starts_N: Where in it each begins.
+        befores_N: Token before each: end-of-text, or the document's own where it continues.
+        segments_N: Number of each in its row, from 1.
     """
-    shape = (len(stream_S) // context_tokens, context_tokens)
-    labels_RT = stream_S.astype(np.int64).reshape(shape)
-    tokens_RT = np.concatenate([[before], stream_S[:-1]]).astype(np.int64).reshape(shape)
-    documents_RT = np.repeat(np.arange(len(lengths_N), dtype=np.int32), lengths_N).reshape(shape)
-    segments_RT = documents_RT - documents_RT[:, :1] + np.int32(1)
-    return Batch(tokens_RT, labels_RT, segments_RT, np.zeros(shape, bool))
+    labels_S = stream_S.astype(np.int64)
+    tokens_S = np.empty_like(labels_S)
+    tokens_S[1:] = labels_S[:-1]
+    tokens_S[starts_N] = befores_N
+    lengths_N = np.diff(starts_N, append=len(labels_S))
+    segments_S = np.repeat(segments_N.astype(np.int32), lengths_N)
+    return Batch(tokens_S, labels_S, segments_S, np.zeros(len(labels_S), bool))
 
 
-def pack_examples(examples: Examples, context_tokens: int) -> Batch:
-    """Place examples in rows; inputs are the prefix and only targets are scored.
+def lay_examples(examples: Examples, segments_N: Integers, rows_N: Integers, shape: tuple[int, int]) -> Batch:
+    """Rows of examples, in which inputs are the prefix and only targets are scored.
 
-    The position of the last input predicts the first target. An example must not take more positions
-    than a row has.
+    The position of the last input predicts the first target.
+
+    Args:
+        examples: Row after row, and in a row from its first position on.
+        segments_N: Number of each in its row, from 1.
+        rows_N: Row of each.
+        shape: Rows and positions of a row.
     """
-    rows_N, starts_N, segments_N = best_fit(examples.positions_N, context_tokens)
-    owners, places = ranges(examples.positions_N)
-    source = (np.cumsum(examples.lengths_N) - examples.lengths_N)[owners] + places
-    cell = (rows_N * context_tokens + starts_N)[owners] + places
-    shape = (int(rows_N.max(initial=-1)) + 1, context_tokens)
-    tokens, labels = np.zeros(shape, np.int64), np.full(shape, UNSCORED, np.int64)
-    segments, prefix = np.zeros(shape, np.int32), np.zeros(shape, bool)
-    tokens.flat[cell] = examples.tokens_S[source]
-    segments.flat[cell] = segments_N[owners]
-    prefix.flat[cell] = places < examples.inputs_N[owners]
-    scored = places >= examples.inputs_N[owners] - 1
-    labels.flat[cell[scored]] = examples.tokens_S[source[scored] + 1]
-    return Batch(tokens, labels, segments, prefix)
+    positions_N, inputs_N = examples.positions_N, examples.inputs_N
+    tokens_S = examples.tokens_S.astype(np.int64, copy=False)
+    read_S = np.ones(len(examples.tokens_S), bool)
+    read_S[np.cumsum(examples.lengths_N) - 1] = False
+    scored = _alternate(inputs_N - 1, positions_N - inputs_N + 1)
+    filled_R = np.bincount(rows_N, positions_N, shape[0]).astype(np.int64)
+    filled_RT = np.arange(shape[1]) < filled_R[:, None]
+    tokens_RT, labels_RT = np.zeros(shape, np.int64), np.full(shape, UNSCORED, np.int64)
+    segments_RT, prefix_RT = np.zeros(shape, np.int32), np.zeros(shape, bool)
+    tokens_RT[filled_RT] = tokens_S[read_S]
+    labels_RT[filled_RT] = np.where(scored, tokens_S[1:][read_S[:-1]], np.int64(UNSCORED))
+    segments_RT[filled_RT] = np.repeat(segments_N.astype(np.int32), positions_N)
+    prefix_RT[filled_RT] = ~_alternate(inputs_N, positions_N - inputs_N)
+    return Batch(tokens_RT, labels_RT, segments_RT, prefix_RT)
 
 
-def best_fit(positions_N: Integers, capacity: int) -> tuple[Integers, Integers, Integers]:
+def _alternate(false_N: Integers, true_N: Integers) -> npt.NDArray[np.bool_]:
+    """So many times False, then so many times True, of each example in turn."""
+    return np.repeat(np.tile([False, True], len(false_N)), np.column_stack([false_N, true_N]).ravel())
+
+
+def pack_stream(positions_N: Integers, context_tokens: int, rows: int) -> tuple[Integers, Integers]:
+    """Lay parts end to end, none of which reaches over the end of a row.
+
+    Returns:
+        Row of each, and its number in the row from 1, of as many as the rows hold.
+    """
+    ends_N = np.cumsum(positions_N)
+    taken = int(np.searchsorted(ends_N, rows * context_tokens, side="right"))
+    rows_N = (ends_N[:taken] - positions_N[:taken]) // context_tokens
+    return rows_N, 1 + np.arange(taken) - np.searchsorted(rows_N, rows_N)
+
+
+def pack_examples(positions_N: Integers, context_tokens: int, rows: int) -> tuple[Integers, Integers]:
+    """Place examples in rows by best fit, as many of the first as the rows hold.
+
+    What would only begin another row is left to the next window, where it finds company.
+
+    Returns:
+        Row of each, and its number in the row from 1.
+    """
+    ends_N = np.cumsum(positions_N)
+    taken = int(np.searchsorted(ends_N, rows * context_tokens, side="right"))
+    while True:
+        rows_N, segments_N = best_fit(positions_N[:taken], context_tokens)
+        if not (over_N := rows_N >= rows).any():
+            return rows_N, segments_N
+        over = positions_N[:taken][over_N].sum()
+        taken = min(taken - 1, int(np.searchsorted(ends_N, ends_N[taken - 1] - over, side="right")))
+
+
+def best_fit(positions_N: Integers, capacity: int) -> tuple[Integers, Integers]:
     """Best-fit decreasing: the longest first, each into the fullest row that holds it.
 
     Returns:
-        rows_N: Row of each.
-        starts_N: Its first position there.
-        segments_N: Its number in the row, from 1.
+        Row of each, and its number in the row from 1.
     """
-    rows_N, starts_N, segments_N = (np.empty(len(positions_N), np.int64) for _ in range(3))
+    rows_N, segments_N = np.empty((2, len(positions_N)), np.int64)
     free: list[tuple[int, int, int]] = []  # (room left, row, examples in it), sorted
     rows = 0
     order = np.argsort(-positions_N, kind="stable")
@@ -103,6 +144,6 @@ def best_fit(positions_N: Integers, capacity: int) -> tuple[Integers, Integers, 
             room, row, count = free.pop(place)
         else:
             room, row, count, rows = capacity, rows, 0, rows + 1
-        rows_N[example], starts_N[example], segments_N[example] = row, capacity - room, count + 1
+        rows_N[example], segments_N[example] = row, count + 1
         bisect.insort(free, (room - needed, row, count + 1))
-    return rows_N, starts_N, segments_N
+    return rows_N, segments_N

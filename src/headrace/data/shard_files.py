@@ -158,6 +158,16 @@ class OpenShards:
         """Prompt tokens of each document."""
         return self._field("prompt_tokens", self.numbers(numbers_N))
 
+    def spans(
+        self, numbers_N: npt.NDArray[np.int64], starts_N: npt.NDArray[np.int64], stops_N: npt.NDArray[np.int64]
+    ) -> Ids:
+        """Tokens `starts_N` to `stops_N` of the documents, end to end."""
+        numbers_N = self.numbers(numbers_N)
+        files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
+        before_N = np.where(np.isin(numbers_N, self._first), 0, self._field("end", np.maximum(numbers_N - 1, 0)))
+        bounds = zip(files_N.tolist(), (before_N + starts_N).tolist(), (before_N + stops_N).tolist(), strict=True)
+        return np.concatenate([self._tokens[file][start:stop] for file, start, stop in bounds])
+
     def _field(self, name: str, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         files_N = np.searchsorted(self._first, numbers_N, side="right") - 1
         values_N = np.empty(len(numbers_N), np.int64)

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from headrace.data.batch import UNSCORED, Batch, concatenate
+from headrace.data.batch import UNSCORED, Batch, gather
 
 
 def batch(rows: int, seed: int = 0) -> Batch:
@@ -23,7 +23,9 @@ def test_tensors_hold_the_same_values_and_types() -> None:
 
 def test_rows_of_a_batch_put_together_again_are_the_batch() -> None:
     whole = batch(5)
-    joined = concatenate([whole.rows(0, 2), whole.rows(2, 5)])
+    parts = [(np.array([4, 1]), whole.take(np.array([4, 1]))), (np.array([0, 2, 3]), whole.take(np.array([0, 2, 3])))]
+    joined = gather(parts)
+    assert gather([(np.array([2, 0, 1]), whole.rows(0, 3))]).tokens_BT[0].tolist() == whole.tokens_BT[1].tolist()
     tensors = whole.torch().rows(2, 5)
     for name in ("tokens_BT", "labels_BT", "segments_BT", "prefix_BT"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from headrace.data.draws import below, compose, draw, name_word, permutation, ranges, uniform
+from headrace.data.draws import BLOCK, Shuffle, below, compose, draw, name_word, permutation, ranges, uniform
 
 WORD = 2**64 - 1
 
@@ -83,3 +83,31 @@ def test_parts_are_positive_and_sum_to_their_totals(seed: int) -> None:
     assert lengths.min() >= 1
     owners, _ = ranges(parts)
     np.testing.assert_array_equal(np.bincount(owners, lengths), totals)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50, BLOCK, BLOCK + 1, 40_000, 2**17])
+def test_a_shuffle_holds_every_number_once_and_any_part_of_it_is_had_alone(count: int) -> None:
+    order = Shuffle(count, 5, 7)
+    whole = order.part(0, count + 10).tolist()
+    assert len(order) == count and sorted(whole) == list(range(count))
+    random = np.random.default_rng(count)
+    for start in random.integers(0, count, 5).tolist():
+        stop = start + int(random.integers(1, count + 1))
+        assert Shuffle(count, 5, 7).part(start, stop).tolist() == whole[start:stop]
+
+
+def test_a_long_shuffle_is_random_and_depends_on_every_word() -> None:
+    count = 200_000
+    orders = [Shuffle(count, *words).part(0, count) for words in ((1, 2), (1, 3), (2, 2))]
+    assert all(np.count_nonzero(a == b) < 12 for a, b in itertools.combinations(orders, 2)), "about 1 by chance"
+    for order in orders:
+        # Where the first, second ... tenth of the numbers end up, and what follows what.
+        for left, right in ((np.arange(count), order), (order[:-1], order[1:])):
+            cells, *_ = np.histogram2d(left, right, bins=20, range=[[0, count]] * 2)
+            assert ((cells - count / 400) ** 2 / (count / 400)).sum() < 490  # 361 to 399 degrees of freedom
+
+
+def test_the_end_of_a_huge_shuffle_costs_no_more_than_its_beginning() -> None:
+    order = Shuffle(2**40, 1)
+    part = order.part(2**40 - 3, 2**40)
+    assert len(set(part.tolist())) == 3 and 0 <= part.min() <= part.max() < 2**40

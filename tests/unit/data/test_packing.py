@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.data.packing import Examples, best_fit, concatenate_examples, pack_examples, pack_stream
+from headrace.data.batch import Batch
+from headrace.data.packing import (
+    Examples,
+    best_fit,
+    interleave,
+    lay_examples,
+    lay_stream,
+    pack_examples,
+    pack_stream,
+)
 
 EOS = 0
 
@@ -19,11 +28,22 @@ def random_examples(seed: int, count: int, longest: int) -> tuple[Examples, list
     return Examples(tokens, lengths, inputs), pairs
 
 
+def packed(pairs: list[tuple[list[int], list[int]]], context: int) -> Batch:
+    """All examples, in as many rows as best fit needs."""
+    lengths = np.array([len(inputs) + len(targets) for inputs, targets in pairs])
+    rows, segments = best_fit(lengths - 1, context)
+    order = np.lexsort((segments, rows))
+    sorted_pairs = [pairs[n] for n in order]
+    tokens = np.array([token for pair in sorted_pairs for part in pair for token in part])
+    examples = Examples(tokens, lengths[order], np.array([len(inputs) for inputs, _ in sorted_pairs]))
+    return lay_examples(examples, segments[order], rows[order], (int(rows.max()) + 1, context))
+
+
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 60), context=st.integers(1, 40))
 def test_every_example_is_whole_in_one_row_and_nothing_else_is_there(seed: int, count: int, context: int) -> None:
-    examples, pairs = random_examples(seed, count, context)
-    batch = pack_examples(examples, context)
+    _, pairs = random_examples(seed, count, context)
+    batch = packed(pairs, context)
     found = []
     for tokens, labels, segments, prefix in zip(
         batch.tokens_BT.tolist(),
@@ -47,13 +67,39 @@ def test_every_example_is_whole_in_one_row_and_nothing_else_is_there(seed: int, 
     assert sorted(found) == sorted(pairs)
 
 
-def test_rows_are_nearly_as_few_as_can_be() -> None:
-    examples, _ = random_examples(0, 2000, 60)
-    rows = len(pack_examples(examples, 256).tokens_BT)
-    assert rows <= 1.01 * np.ceil((examples.lengths_N - 1).sum() / 256) + 1
+def test_tokens_of_two_bytes_do_not_wrap_the_labels_left_out() -> None:
+    examples = Examples(np.array([7, 8, 9], np.uint16), np.array([3]), np.array([2]))
+    batch = lay_examples(examples, np.array([1]), np.array([0]), (1, 4))
+    assert batch.labels_BT.tolist() == [[-100, 9, -100, -100]] and batch.tokens_BT.tolist() == [[7, 8, 0, 0]]
 
 
-def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, int, int]]:
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_of_realistic_examples_are_99_percent_full(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    lengths = np.clip(random.lognormal(4.9, 1.1, 9000), 2, 2048).astype(np.int64)
+    rows, _ = pack_examples(lengths, 2048, 256)
+    assert len(set(rows.tolist())) == 256 == rows.max() + 1
+    assert lengths[: len(rows)].sum() >= 0.998 * 256 * 2048
+
+
+@settings(max_examples=60, deadline=None)
+@given(lengths=st.lists(st.integers(1, 20), min_size=60, max_size=90), rows=st.integers(1, 6))
+def test_a_window_takes_the_first_examples_that_its_rows_hold(lengths: list[int], rows: int) -> None:
+    placed, segments = pack_examples(np.array(lengths), 20, rows)
+    assert 1 <= len(placed) < len(lengths)
+    used = np.bincount(placed, lengths[: len(placed)])
+    assert len(used) <= rows and used.max() <= 20
+    for row in range(len(used)):
+        assert sorted(segments[placed == row].tolist()) == list(range(1, 1 + np.count_nonzero(placed == row)))
+    if len(used) < rows:
+        assert sum(lengths[: len(placed) + 1]) > 20 * rows or best_fit_rows(lengths[: len(placed) + 1], 20) > rows
+
+
+def best_fit_rows(lengths: list[int], capacity: int) -> int:
+    return 1 + max(row for row, _ in best_fit_plainly(lengths, capacity).values())
+
+
+def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, int]]:
     rows: list[list[int]] = []
     placed = {}
     for example in sorted(range(len(lengths)), key=lambda example: -lengths[example]):
@@ -63,7 +109,7 @@ def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, 
             rows.append([])
             fitting, room = [len(rows) - 1], [*room, capacity]
         row = min(fitting, key=lambda row: (room[row], row))
-        placed[example] = (row, sum(rows[row]), len(rows[row]) + 1)
+        placed[example] = (row, len(rows[row]) + 1)
         rows[row].append(lengths[example])
     return placed
 
@@ -71,22 +117,17 @@ def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, 
 @pytest.mark.parametrize("seed", range(6))
 def test_best_fit_takes_the_fullest_row_that_holds_the_example(seed: int) -> None:
     lengths = np.random.default_rng(seed).integers(1, 33, 80)
-    rows, starts, segments = best_fit(lengths, 32)
+    rows, segments = best_fit(lengths, 32)
     wanted = best_fit_plainly(lengths.tolist(), 32)
-    assert [wanted[n] for n in range(80)] == list(zip(rows.tolist(), starts.tolist(), segments.tolist(), strict=True))
+    assert [wanted[n] for n in range(80)] == list(zip(rows.tolist(), segments.tolist(), strict=True))
 
 
-def test_nothing_to_pack_gives_no_rows() -> None:
-    none = np.zeros(0, np.int64)
-    assert pack_examples(Examples(none, none, none), 16).tokens_BT.shape == (0, 16)
-
-
-def test_examples_of_two_batches_stay_what_they_were() -> None:
+def test_interleaved_examples_stay_what_they_were() -> None:
     (first, pairs), (second, others) = random_examples(1, 3, 9), random_examples(2, 4, 9)
-    both = concatenate_examples(first, second)
+    both = interleave(first, second, np.array([True, False, True, True, False, False, True]))
     pieces = np.split(both.tokens_S, np.cumsum(both.lengths_N)[:-1])
     cut = [(piece[:n].tolist(), piece[n:].tolist()) for piece, n in zip(pieces, both.inputs_N, strict=True)]
-    assert cut == [*pairs, *others]
+    assert cut == [others[0], pairs[0], others[1], others[2], pairs[1], pairs[2], others[3]]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -95,11 +136,14 @@ def test_a_stream_predicts_each_token_from_its_own_document(seed: int) -> None:
     documents = [[*random.integers(1, 99, length).tolist(), EOS] for length in random.integers(1, 30, 40)]
     stream = [(number, place) for number, document in enumerate(documents) for place in range(len(document))]
     stream = stream[5 : 5 + len(stream) // 16 * 16 - 16]
-    lengths = [sum(number == wanted for number, _ in stream) for wanted in range(len(documents))]
-    first, place = stream[0]
-    before = documents[first][place - 1] if place else EOS
+    # Parts as they are cut: at the ends of documents and of rows.
+    starts = [n for n, (_, place) in enumerate(stream) if n % 16 == 0 or place == 0]
+    lengths = np.diff([*starts, len(stream)])
+    befores = [documents[number][place - 1] if place else EOS for number, place in (stream[n] for n in starts)]
     tokens = np.array([documents[number][place] for number, place in stream], np.uint16)
-    batch = pack_stream(tokens, np.array([n for n in lengths if n]), before, 16)
+    rows, segments = pack_stream(lengths, 16, len(stream) // 16)
+    assert rows.tolist() == [n // 16 for n in starts]
+    batch = lay_stream(tokens, np.array(starts), np.array(befores), segments).reshape(len(stream) // 16, 16)
     for position, (number, place) in enumerate(stream):
         row, column = divmod(position, 16)
         assert batch.labels_BT[row, column] == documents[number][place]

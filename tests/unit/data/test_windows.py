@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from headrace.data.batch import UNSCORED, Batch
+from headrace.data.objectives import ObjectiveName, objective_of
+from headrace.data.reading import Place
 from headrace.data.shard_files import OpenShards
 from headrace.data.tokenizer import TextTokenizer
 from headrace.data.vocabulary import SpecialTokens
-from headrace.data.windows import Objective, Place, Source, Window
+from headrace.data.windows import Source, Window
 
 MakeShards = Callable[..., OpenShards]
 CONTEXT = 64
@@ -32,9 +34,17 @@ def answers(shards_of: MakeShards) -> OpenShards:
     )
 
 
-def source_of(shards: OpenShards, objective: Objective, *, rows: int = 8, seed: int = 0) -> Source:
-    special = SpecialTokens(shards.vocabulary, shards.vocabulary + 143)
-    return Source(shards, objective, (seed, 7), special, context_tokens=CONTEXT, rows=rows)
+def source_of(shards: OpenShards, objective: ObjectiveName, *, rows: int = 8, seed: int = 0) -> Source:
+    made = objective_of(objective, shards, CONTEXT, (seed, 7), special_of(shards))
+    return Source(shards, made, (seed, 7), rows)
+
+
+def special_of(shards: OpenShards) -> SpecialTokens:
+    return SpecialTokens(shards.vocabulary, shards.vocabulary + 143)
+
+
+def rows_of(window: Window) -> Batch:
+    return window.read(np.arange(len(window)))
 
 
 def windows(source: Source, epochs: int) -> Iterator[Window]:
@@ -70,9 +80,9 @@ def test_text_windows_give_every_token_once_an_epoch(texts: OpenShards) -> None:
     labels = Counter[int]()
     total = 0
     for window in windows(source_of(texts, "causal"), 2):
-        labels.update(window.rows.labels_BT.ravel().tolist())
-        total += window.rows.labels_BT.size
-        assert (window.rows.segments_BT > 0).all() and (window.rows.labels_BT != UNSCORED).all()
+        labels.update(rows_of(window).labels_BT.ravel().tolist())
+        total += rows_of(window).labels_BT.size
+        assert (rows_of(window).segments_BT > 0).all() and (rows_of(window).labels_BT != UNSCORED).all()
     every = Counter(token for document in documents_of(texts) for token in document)
     more = total - 2 * texts.tokens
     assert 0 <= more < 8 * CONTEXT, "the last window reaches into the third epoch"
@@ -82,7 +92,7 @@ def test_text_windows_give_every_token_once_an_epoch(texts: OpenShards) -> None:
 def test_text_rows_hold_consecutive_parts_of_documents(texts: OpenShards) -> None:
     whole = list(documents_of(texts))
     for window in windows(source_of(texts, "causal"), 1):
-        for tokens, labels, _ in segments(window.rows):
+        for tokens, labels, _ in segments(rows_of(window)):
             part = [tokens[0], *labels]
             starts = [[texts.eos_id, *document] for document in whole]
             assert any(part == d[at : at + len(part)] for d in starts for at in range(len(d) - len(part) + 1))
@@ -98,25 +108,25 @@ def filled_in(inputs: list[int], targets: list[int], sentinels: range) -> list[i
     ] + spans[0]
 
 
-def pieces_of(source: Source, window: Window) -> list[tuple[int, ...]]:
+def pieces_of(source: Source, shards: OpenShards, window: Window, ul2: bool) -> list[tuple[int, ...]]:
     """The text of every example, without end-of-text."""
-    special, texts = source.special, []
-    for inputs, targets in examples(window.rows):
-        if source.objective == "ul2":
+    special, texts = special_of(shards), []
+    for inputs, targets in examples(rows_of(window)):
+        if ul2:
             assert inputs[0] in {special.mode(mode) for mode in ("R", "S", "X")}
             inputs = inputs[1:]
         texts.append(filled_in(inputs, targets, special.sentinels))
-    return [tuple(token for token in text if token != source.shards.eos_id) for text in texts]
+    return [tuple(token for token in text if token != shards.eos_id) for text in texts]
 
 
 @pytest.mark.parametrize("objective", ["ul2", "prefix"])
-def test_pieces_are_parts_of_documents_and_together_all_of_them(texts: OpenShards, objective: Objective) -> None:
+def test_pieces_are_parts_of_documents_and_together_all_of_them(texts: OpenShards, objective: ObjectiveName) -> None:
     source = source_of(texts, objective)
     bodies = [document[:-1] for document in documents_of(texts)]
     seen = Counter[int]()
     for window in windows(source, 1):
         assert window.skipped == 0
-        for piece in pieces_of(source, window):
+        for piece in pieces_of(source, texts, window, objective == "ul2"):
             seen.update(piece)
             parts = ((body, at) for body in bodies for at in range(len(body) - len(piece) + 1))
             assert any(body[at : at + len(piece)] == piece for body, at in parts)
@@ -124,15 +134,20 @@ def test_pieces_are_parts_of_documents_and_together_all_of_them(texts: OpenShard
 
 
 @pytest.mark.parametrize("objective", ["ul2", "prefix"])
-def test_documents_are_not_cut_into_crumbs(texts: OpenShards, objective: Objective) -> None:
+def test_documents_are_not_cut_into_crumbs(texts: OpenShards, objective: ObjectiveName) -> None:
     source = source_of(texts, objective)
     short = sum(len(document) < 8 for document in documents_of(texts))
-    crumbs = [piece for window in windows(source, 3) for piece in pieces_of(source, window) if len(piece) < 7]
+    crumbs = [
+        piece
+        for window in windows(source, 3)
+        for piece in pieces_of(source, texts, window, objective == "ul2")
+        if len(piece) < 7
+    ]
     assert len(crumbs) <= 4 * short, "only documents that are short themselves"
 
 
 @pytest.mark.parametrize("objective", ["causal", "ul2", "prefix"])
-def test_a_window_depends_on_where_it_begins_alone(texts: OpenShards, objective: Objective) -> None:
+def test_a_window_depends_on_where_it_begins_alone(texts: OpenShards, objective: ObjectiveName) -> None:
     one, other = source_of(texts, objective), source_of(texts, objective)
     places = [window.after for window in windows(one, 3)]
     for place in reversed(places):
@@ -141,13 +156,13 @@ def test_a_window_depends_on_where_it_begins_alone(texts: OpenShards, objective:
 
 
 def arrays(window: Window) -> tuple[np.ndarray, ...]:
-    rows = window.rows
+    rows = rows_of(window)
     return rows.tokens_BT, rows.labels_BT, rows.segments_BT, rows.prefix_BT
 
 
 def test_epochs_and_seeds_begin_with_documents_of_their_own(texts: OpenShards) -> None:
     def first(source: Source, epoch: int) -> list[int]:
-        return sorted(source.window(Place(epoch)).rows.labels_BT.ravel().tolist())
+        return sorted(rows_of(source.window(Place(epoch))).labels_BT.ravel().tolist())
 
     found = [first(source_of(texts, "causal", seed=seed, rows=2), epoch) for seed in (0, 1) for epoch in (0, 1)]
     assert all(a != b for a, b in itertools.combinations(found, 2))
@@ -155,21 +170,23 @@ def test_epochs_and_seeds_begin_with_documents_of_their_own(texts: OpenShards) -
 
 def test_epochs_and_seeds_denoise_the_same_text_differently(texts: OpenShards) -> None:
     sources = [source_of(texts, "ul2", rows=100, seed=seed) for seed in (0, 1)]
-    rows = [source.window(Place(epoch)).rows for source in sources for epoch in (0, 1)]
+    rows = [rows_of(source.window(Place(epoch))) for source in sources for epoch in (0, 1)]
     inputs = [{tuple(shown) for shown, _ in examples(each)} for each in rows]
     assert all(len(a & b) < len(a) / 4 for a, b in itertools.combinations(inputs, 2))
 
 
 def test_rows_are_not_in_the_order_of_their_packing(shards_of: MakeShards, tokenizer: TextTokenizer) -> None:
     lines = [{"prompt": "ab" * (1 + n % 25), "target": "x"} for n in range(200)]
-    rows = source_of(shards_of(lines), "instruction", rows=30).window(Place()).rows
+    rows = rows_of(source_of(shards_of(lines), "instruction", rows=30).window(Place()))
     longest = [np.bincount(row)[1:].max() for row in rows.segments_BT]
     assert longest != sorted(longest, reverse=True)
 
 
 def test_answers_survive_and_prompts_lose_their_beginning(answers: OpenShards) -> None:
     found = [
-        example for window in windows(source_of(answers, "instruction", rows=1), 1) for example in examples(window.rows)
+        example
+        for window in windows(source_of(answers, "instruction", rows=1), 1)
+        for example in examples(rows_of(window))
     ]
     cut = 0
     for number in range(len(answers)):
@@ -185,5 +202,5 @@ def test_windows_of_a_tiny_source_go_round_it(shards_of: MakeShards) -> None:
     source = source_of(shards_of([{"prompt": "ab", "target": "cd"}]), "instruction")
     window = source.window(Place())
     assert window.after.epoch > 10
-    assert len(set(map(str, examples(window.rows)))) == 1
-    assert (window.rows.segments_BT > 0).mean() > 0.9
+    assert len(set(map(str, examples(rows_of(window))))) == 1
+    assert (rows_of(window).segments_BT > 0).mean() > 0.9

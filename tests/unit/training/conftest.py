@@ -59,9 +59,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     for name, corpus in corpora.items():
         write_shards(read_documents(corpus), tokenizer, root / f"{name}-shards", ShardConfig())
     mixture = {
-        "prose": SourceConfig(weight=2.0),
-        "denoised": SourceConfig(objective="ul2"),
-        "asked": SourceConfig(objective="instruction"),
+        "prose": SourceConfig(weight=0.5),
+        "denoised": SourceConfig(weight=0.25, objective="ul2"),
+        "asked": SourceConfig(weight=0.25, objective="instruction"),
     }
     config = TrainConfig(
         model=GPTJConfig(vocab_size=320, n_layer=2, d_model=32, n_head=2, d_ff=64, rotary_dim=8, context_tokens=64),

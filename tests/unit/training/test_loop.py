@@ -198,8 +198,10 @@ class TestRefusals:
         self.refused(tiny, tmp_path, ConfigError, "270 embedding rows", config=tiny.with_model(vocab_size=270))
 
     def test_sources_the_configuration_does_not_name(self, tiny, tmp_path: Path) -> None:
-        renamed = {"proze" if name == "prose" else name: uri for name, uri in tiny.sources.items()}
-        self.refused(tiny, tmp_path, ConfigError, "proze", sources=renamed)
+        mixture = tiny.config.data.sources
+        renamed = {"proze" if name == "prose" else name: source for name, source in mixture.items()}
+        config = tiny.with_data(sources=renamed)
+        self.refused(tiny, tmp_path, ConfigError, "'proze'.* Did you mean 'prose'", config=config)
 
     def test_an_artifact_of_another_kind(self, tiny, tmp_path: Path) -> None:
         with storage.writing(tmp_path / "corpus") as tree:
