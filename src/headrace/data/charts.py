@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from headrace.data.markup import Html, element, join
 
-LABEL_WIDTH, BAR_WIDTH, VALUE_WIDTH = 210, 400, 150
+LABEL_WIDTH, BAR_WIDTH, VALUE_WIDTH = 260, 460, 180
 ROW_HEIGHT, BAR_HEIGHT = 26, 16
-LETTERS = 30
+LETTERS = 34
 """Characters of a label that fit beside its bar."""
 HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT = 260, 110
 
@@ -39,12 +39,11 @@ def bars(rows: Sequence[Bar], title: str) -> Html:
 def _row(row: Bar, y: int, scale: float) -> Html:
     middle = y + ROW_HEIGHT / 2
     width = max(row.value * scale, 1.5 if row.value else 0.0)
-    short = row.label if len(row.label) <= LETTERS else f"{row.label[: LETTERS - 1]}…"
     end = LABEL_WIDTH + max(width, (row.mark or 0.0) * scale)
     bar = {"x": LABEL_WIDTH, "y": y + (ROW_HEIGHT - BAR_HEIGHT) / 2, "width": f"{width:.1f}", "height": BAR_HEIGHT}
     parts = [
         element("title", f"{row.label}: {row.text}"),
-        element("text", short, x=LABEL_WIDTH - 10, y=middle, class_="label", text_anchor="end"),
+        element("text", _short(row.label), x=LABEL_WIDTH - 10, y=middle, class_="label", text_anchor="end"),
         element("rect", **bar, rx=2, class_="bar"),
         element("text", row.text, x=f"{end + 8:.1f}", y=middle, class_="value"),
     ]
@@ -54,8 +53,14 @@ def _row(row: Bar, y: int, scale: float) -> Html:
     return element("g", *parts)
 
 
+def _short(label: str) -> str:
+    """A label that fits; the middle is left out, since names of one family begin alike."""
+    half = LETTERS // 2
+    return label if len(label) <= LETTERS else f"{label[: half - 1]}…{label[-half:]}"
+
+
 def histogram(counts: Sequence[int], labels: Sequence[str], title: str) -> Html:
-    """Columns side by side; the first and the last that hold anything are named below."""
+    """Columns side by side; the first and the last are named below."""
     top = max(counts, default=0) or 1
     step = HISTOGRAM_WIDTH / max(1, len(counts))
     filled = [number for number, count in enumerate(counts) if count]
@@ -68,10 +73,9 @@ def histogram(counts: Sequence[int], labels: Sequence[str], title: str) -> Html:
         parts.append(element("g", told, element("rect", **place, **size, rx=1, class_="bar")))
     base = HISTOGRAM_HEIGHT + 0.5
     parts.append(element("line", x1=0, x2=HISTOGRAM_WIDTH, y1=base, y2=base, class_="axis"))
-    for number in sorted({filled[0], filled[-1]} if filled else ()):
-        x = (number + 0.5) * step
-        anchor = "start" if x < 40 else "end" if x > HISTOGRAM_WIDTH - 40 else "middle"
-        parts.append(element("text", labels[number], x=f"{x:.1f}", y=base + 11, class_="value", text_anchor=anchor))
+    ends = ((0, 0, "start"), (len(labels) - 1, HISTOGRAM_WIDTH, "end")) if filled else ()
+    for number, x, anchor in ends[: len(labels)]:
+        parts.append(element("text", labels[number], x=x, y=base + 11, class_="value", text_anchor=anchor))
     said = f"{title}: " + "; ".join(f"{labels[number]} {counts[number]:,}" for number in filled)
     return _drawing(HISTOGRAM_WIDTH, HISTOGRAM_HEIGHT + 22, title, said, parts)
 

@@ -4,7 +4,8 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
-VOID = ("meta", "line", "rect", "br")
+VOID = ("meta", "line", "rect")
+"""Elements without content; SVG's must say so, or they swallow what follows."""
 UNSHOWN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 """Control characters, halves of surrogate pairs, and marks that reverse what follows them."""
 
@@ -25,8 +26,8 @@ def escape(value: object) -> Html:
 def element(kind: str, /, *children: object, **attributes: object) -> Html:
     """One element; `_` in the name of an attribute is `-`, and at its end nothing (`class_`)."""
     pairs = [(key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items() if value is not None]
-    start = "".join([f"<{kind}", *(f' {key}="{escape(value)}"' for key, value in pairs), ">"])
-    return Html(start) if kind in VOID else Html(f"{start}{join(children)}</{kind}>")
+    start = "".join([f"<{kind}", *(f' {key}="{escape(value)}"' for key, value in pairs)])
+    return Html(f"{start}/>" if kind in VOID else f"{start}>{join(children)}</{kind}>")
 
 
 def join(parts: Iterable[object]) -> Html:

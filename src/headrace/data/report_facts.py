@@ -1,7 +1,7 @@
 """The numbers of a data report: of each source what there is and what was left out, and the mixture."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from headrace.errors import ConfigError
@@ -35,6 +35,11 @@ class SourceReport:
     def excluded(self) -> int:
         """Documents excluded for any reason."""
         return self.exact + self.near + self.contaminated
+
+    def plus(self, other: "SourceReport") -> "SourceReport":
+        """Both as one."""
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "lengths"}
+        return SourceReport(**sums, lengths=[a + b for a, b in zip(self.lengths, other.lengths, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

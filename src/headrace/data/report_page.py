@@ -1,5 +1,6 @@
 """The page of a data report: one file that needs nothing else, in light and dark."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ from headrace.data.markup import Html, element, join, table
 from headrace.data.report_facts import BINS, DataReport, SourceReport
 from headrace.data.report_style import STYLE
 
-CHARTED = 24
-"""Sources that a chart shows one by one."""
+CHARTED = 36
+"""Sources, or families of them, that a chart shows one by one."""
+FAMILY = 24
+"""A family (`p3` of `p3/imdb`) of more sources than this is charted as one."""
 TABLED = 2000
 WORDS_SHOWN = 240
 
@@ -49,7 +52,7 @@ def _tiles(report: DataReport) -> Html:
 
 def share(part: float, whole: float) -> str:
     """A percentage with a decimal."""
-    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+    return f"{100 * part / whole:.1f}\u00a0%" if whole else "0\u00a0%"
 
 
 def _section(title: str, words: str, *parts: object) -> Html:
@@ -60,16 +63,33 @@ def _largest(report: DataReport) -> list[tuple[str, SourceReport]]:
     return sorted(report.sources.items(), key=lambda pair: (-pair[1].tokens, pair[0]))
 
 
+def _charted(report: DataReport) -> list[tuple[str, SourceReport]]:
+    """Sources with large families as one each, the largest first."""
+    sizes = Counter(family(name) for name in report.sources)
+    merged: dict[str, SourceReport] = {}
+    for name, one in report.sources.items():
+        head = family(name)
+        shown = f"{head} ({sizes[head]:,} sources)" if sizes[head] > FAMILY else name
+        merged[shown] = merged[shown].plus(one) if shown in merged else one
+    return sorted(merged.items(), key=lambda pair: (-pair[1].tokens, pair[0]))
+
+
+def family(source: str) -> str:
+    """`p3` of `p3/imdb`."""
+    return source.partition("/")[0]
+
+
 def _sources(report: DataReport) -> Html:
     ordered = _largest(report)
     rows = [
         (name, f"{one.documents:,}", f"{one.tokens:,}", share(one.tokens, report.tokens), _mean(one))
         for name, one in ordered[:TABLED]
     ]
-    chart = [Bar(name, one.tokens, f"{one.tokens:,} ({share(one.tokens, report.tokens)})") for name, one in ordered]
-    rest = sum(one.tokens for _, one in ordered[CHARTED:])
+    charted = _charted(report)
+    chart = [Bar(name, one.tokens, f"{one.tokens:,} ({share(one.tokens, report.tokens)})") for name, one in charted]
+    rest = sum(one.tokens for _, one in charted[CHARTED:])
     if rest:
-        more = f"{len(ordered) - CHARTED:,} more"
+        more = f"{len(charted) - CHARTED:,} more"
         chart[CHARTED:] = [Bar(more, rest, f"{rest:,} ({share(rest, report.tokens)})")]
     heads = ("Source", "Documents", "Tokens", "Share", "Tokens a document")
     return _section(
@@ -89,7 +109,7 @@ def _some(shown: int, there: int, what: str) -> str:
 
 
 def _lengths(report: DataReport) -> Html:
-    filled = [(name, one) for name, one in _largest(report) if one.documents]
+    filled = [(name, one) for name, one in _charted(report) if one.documents]
     last = max((n for _, one in filled for n in range(BINS) if one.lengths[n]), default=0)
     labels = [f"{2**n:,}–{2 ** (n + 1) - 1:,}" if n else "1" for n in range(last + 1)]
     cards = [

@@ -39,6 +39,7 @@ caption { text-align: left; padding: 10px 12px; color: var(--soft); }
 th, td { text-align: left; padding: 5px 12px; border-top: 1px solid var(--line); vertical-align: top; }
 th { position: sticky; top: 0; background: var(--card); white-space: nowrap; }
 td { overflow-wrap: anywhere; min-width: 90px; }
+td:first-child { min-width: 190px; }
 th.number, td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 footer { margin-top: 40px; color: var(--soft); font-size: 12px; overflow-wrap: anywhere; }
 """

@@ -27,8 +27,6 @@ NASTY = "<script>alert('mill')</script>&\"\x00\ud800\u202e"
 class Page(HTMLParser):
     """Refuses tags that do not nest, and gathers text and whatever leads out of the page."""
 
-    VOID = ("meta", "line", "rect", "br")
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.open: list[str] = []
@@ -42,7 +40,12 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.links += [str(value) for key, value in attrs if key in ("src", "href", "srcset", "action", "onload")]
-        self.open += [tag] * (tag not in self.VOID)
+        self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ("meta", "line", "rect")
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -99,7 +102,7 @@ def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions:
     assert (report.documents, report.tokens) == (47, text.tokens + instructions.tokens)
     assert (report.compared, report.exact, report.near, report.contaminated) == (6, 2, 1, 1)
     assert (report.overlapping, report.items, report.unchecked) == (1, 2, 1)
-    assert report.sources["pile/0"].compared == 4 and report.sources[NASTY[:8]].excluded == 2
+    assert report.sources["pile/0"].compared == 3 and report.sources[NASTY[:8]].excluded == 2
     assert report.mixture == {
         "pile": Mixed(weight=0.75, tokens=740, share=0.74),
         "p3": Mixed(weight=0.25, tokens=260, share=0.26),
@@ -157,6 +160,21 @@ def test_nothing_that_is_shown_breaks_out_of_its_place(sources: int) -> None:
     assert text.encode("utf-8").decode() == text and "\x00" not in text and "\u202e" not in text
     assert "url(" not in text and "@import" not in text and "http" not in text.replace("http-equiv", "")
     assert "prefers-color-scheme: dark" in text and 'lang="en"' in text
+
+
+def test_large_families_are_charted_as_one_and_every_token_is_in_a_bar() -> None:
+    sources = {f"p3/t{n}": 10 + n for n in range(25)} | {f"pile/s{n}": 900 + n for n in range(24)} | {"cot": 5}
+    lengths = [0, 1, *[0] * (BINS - 2)]
+    reports = {name: SourceReport(documents=1, tokens=tokens, lengths=lengths) for name, tokens in sources.items()}
+    total = sum(sources.values())
+    text = page(DataReport(documents=50, tokens=total, sources=reports), "Data")
+    (said,) = re.findall('aria-label="Tokens by source: (.*?)"', text)
+    shown = {
+        name: int(tokens.replace(",", ""))
+        for name, tokens in re.findall(r"(\S.*?) ([\d,]+) \(", said.replace("; ", "\n"))
+    }
+    assert len(shown) == 26 and sum(shown.values()) == total
+    assert "p3/t1:" not in text and 'aria-label="p3 (25 sources), tokens: 2–3 25"' in text
 
 
 def test_an_empty_report_is_a_page() -> None:
