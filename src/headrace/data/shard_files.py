@@ -8,8 +8,9 @@ Shape letter: N documents asked for.
 """
 
 import copy
+import dataclasses
 import json
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -182,6 +183,18 @@ class OpenShards:
         number = number if self._chosen is None else int(self._chosen[number])
         file = int(np.searchsorted(self._first, number, side="right")) - 1
         return file, number - int(self._first[file])
+
+
+def join(parts: Sequence[OpenShards]) -> OpenShards:
+    """Whole artifacts one after another as if they were one, for reading; only `path` and `digest` are the first's."""
+    joined = copy.copy(parts[0])
+    joined.sources = {name: sum(part.sources.get(name, 0) for part in parts) for part in parts for name in part.sources}
+    joined.tokens = sum(part.tokens for part in parts)
+    joined.layout = dataclasses.replace(joined.layout, files=[file for part in parts for file in part.layout.files])
+    joined._tokens = [tokens for part in parts for tokens in part._tokens]
+    joined._index = [index for part in parts for index in part._index]
+    joined._first = np.cumsum([0] + [file.documents for file in joined.layout.files])
+    return joined
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> Ids:

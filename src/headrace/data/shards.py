@@ -53,6 +53,7 @@ def write_shards(
     *,
     parents: Mapping[str, str] = {},
     quarantine: Quarantine | None = None,
+    may_be_empty: bool = False,
 ) -> Manifest:
     """Encode documents and seal them as `TokenShards`.
 
@@ -66,6 +67,7 @@ def write_shards(
         config: Sizes.
         parents: Digests of what the documents were read from, by role.
         quarantine: Faults of the readers behind `documents`; kept with the shards.
+        may_be_empty: Whether there may be no document, as of a file that holds duplicates alone.
 
     Raises:
         DataError: There is no document, or `documents` or `quarantine` raise it.
@@ -81,6 +83,7 @@ def write_shards(
                     write(_encode(batch, tokenizer))
         finally:
             writer.close()
+        _check_filled(layout, str(output_uri), may_be_empty=may_be_empty)
         quarantined = _keep_faults(quarantine, tree.path)
         facts = _facts(layout, tokenizer.fingerprint, writer.tokens, quarantined)
         return _seal(tree, layout, facts, {**parents, **_tokenizer_parent(tokenizer_uri)}, writer.entries)
@@ -106,6 +109,7 @@ def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:
         for part in parts:
             tokens.update(part.sources)
             entries.update(_take_files(part, tree.path, layout))
+        _check_filled(layout, str(output_uri))
         facts = _facts(layout, parts[0].fingerprint, tokens, sum(part.stored.facts.quarantined for part in parts))
         parents = {f"shards_{number}": part.digest for number, part in enumerate(parts)}
         return _seal(tree, layout, facts, parents, entries)
@@ -218,6 +222,11 @@ def _facts(layout: Layout, tokenizer: str, tokens: Mapping[str, int], quarantine
     )
 
 
+def _check_filled(layout: Layout, uri: str, *, may_be_empty: bool = False) -> None:
+    if not layout.files and not may_be_empty:
+        raise DataError(f"{uri} would hold no document: the corpora are empty. Give at least one document.")
+
+
 def _seal(
     tree: storage.Tree,
     layout: Layout,
@@ -225,8 +234,6 @@ def _seal(
     parents: Mapping[str, str],
     entries: Mapping[str, FileEntry],
 ) -> Manifest:
-    if not layout.files:
-        raise DataError(f"{tree.uri} would hold no document: the corpora are empty. Give at least one document.")
     layout.save(tree.path)
     return tree.commit(facts, parents, entries)
 
