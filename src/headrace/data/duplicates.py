@@ -108,17 +108,17 @@ def near_duplicates(signatures_DP: Signatures, jaccard: float) -> dict[int, tupl
     buckets_DB, shared = _buckets(signatures_DP, jaccard)
     kept: dict[int, list[int]] = {}
     found: dict[int, tuple[int, float]] = {}
-    for number, row_B in zip(shared.tolist(), buckets_DB.tolist(), strict=True):
-        mine = [bucket for bucket in row_B if bucket >= 0]
+    for number, row_B in zip(shared, buckets_DB, strict=True):
+        mine = row_B[row_B >= 0].tolist()
         like = sorted({other for bucket in mine for other in kept.get(bucket, ())})
         if like:
             agreement = (signatures_DP[like] == signatures_DP[number]).mean(axis=1)
             first = int(np.argmax(agreement >= jaccard))
             if agreement[first] >= jaccard:
-                found[number] = like[first], float(agreement[first])
+                found[int(number)] = like[first], float(agreement[first])
                 continue
         for bucket in mine:
-            kept.setdefault(bucket, []).append(number)
+            kept.setdefault(bucket, []).append(int(number))
     return found
 
 

@@ -5,15 +5,16 @@ so that the result is the same for any number of pieces. What is contaminated go
 the one that overlaps with an evaluation item is not the one that stays. Then of equal documents the first
 stays, then of near duplicates.
 
-Memory: about 250 bytes a document. Signatures, 4 bytes a permutation, are gathered in a file.
+Memory: about 300 bytes a document, and 150 more for a near duplicate. Signatures, 4 bytes a permutation, are
+gathered in a file.
 """
 
 import json
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,10 @@ from headrace.errors import ConfigError, DataError, MismatchError
 __all__ = ["FilterConfig", "OpenExclusions", "filter_documents", "load_exclusions", "sign"]
 
 EXCLUSIONS_FILE = "exclusions.jsonl"
+ROWS_AT_ONCE = 4096
 REASONS = ("exact", "near", "contaminated")
+Overlaps: TypeAlias = dict[tuple[str, int], tuple[int, str]]
+"""By document: how many n-grams it shares with the item that it shares most with, and that in words."""
 
 
 def filter_documents(signature_uris: Sequence[str | Path], output_uri: str | Path, config: FilterConfig) -> Manifest:
@@ -47,10 +51,14 @@ def filter_documents(signature_uris: Sequence[str | Path], output_uri: str | Pat
     with storage.writing(output_uri) as tree:
         overlapping = _copy_overlaps(pieces, tree.path)
         dropped = overlapping if config.contamination == "drop" else {}
-        kinds_D, reasons = _decide(corpus, config, dropped)
+        decided = _decide(corpus, config, dropped)
+        kinds_D = decided.kinds_D
         with (tree.path / EXCLUSIONS_FILE).open("w", encoding="utf-8") as lines:
             for number in np.flatnonzero(kinds_D).tolist():
-                line = corpus.where(number) | {"kind": REASONS[kinds_D[number] - 1], "reason": reasons[number]}
+                line = corpus.where(number) | {
+                    "kind": REASONS[kinds_D[number] - 1],
+                    "reason": decided.reason(number, overlapping),
+                }
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
         counts = {reason: int(np.count_nonzero(kinds_D == code)) for code, reason in enumerate(REASONS, start=1)}
         facts = Exclusions(
@@ -121,10 +129,14 @@ class _Corpus:
         file, source = self.files[record["file"]], self.sources[record["source"]]
         return {"file": file, "line": int(record["line"]), "source": source}
 
+    def place(self, number: int) -> tuple[str, int]:
+        """File and line of a document."""
+        return self.files[self.records["file"][number]], int(self.records["line"][number])
+
     def name(self, number: int) -> str:
         """The id of a document."""
-        record = self.records[number]
-        return f"{self.files[record['file']]}:{record['line']}"
+        file, line = self.place(number)
+        return f"{file}:{line}"
 
     def signatures(self, numbers: Counts, scratch: Any) -> npt.NDArray[np.uint32]:
         """Gather signatures from all pieces, in order, in a scratch file."""
@@ -132,8 +144,10 @@ class _Corpus:
         gathered = np.memmap(scratch, np.uint32, "w+", shape=(len(numbers), permutations))
         owners, rows = self.owners[numbers], self.rows[numbers]
         for owner in np.unique(owners):
-            mine = np.flatnonzero(owners == owner)
-            gathered[mine] = self.pieces[owner].minhash[rows[mine]]
+            mine, minhash = np.flatnonzero(owners == owner), self.pieces[owner].minhash
+            for at in range(0, len(mine), ROWS_AT_ONCE):
+                some = mine[at : at + ROWS_AT_ONCE]
+                gathered[some] = minhash[rows[some]]
         return gathered
 
     def count(self, kinds_D: npt.NDArray[np.uint8]) -> dict[str, dict[str, int]]:
@@ -160,9 +174,9 @@ def _renumber(piece: OpenSignatures, files: Sequence[str], sources: Sequence[str
     return records
 
 
-def _copy_overlaps(pieces: Sequence[OpenSignatures], folder: Path) -> dict[tuple[str, int], tuple[int, str]]:
+def _copy_overlaps(pieces: Sequence[OpenSignatures], folder: Path) -> Overlaps:
     """Write all overlaps, in order; by document, give how long its longest is and what it says."""
-    best: dict[tuple[str, int], tuple[int, str]] = {}
+    best: Overlaps = {}
     found = {}
     for piece in pieces:
         for overlap in piece.overlaps():
@@ -176,30 +190,47 @@ def _copy_overlaps(pieces: Sequence[OpenSignatures], folder: Path) -> dict[tuple
     return best
 
 
-def _decide(
-    corpus: _Corpus, config: FilterConfig, contaminated: dict[tuple[str, int], tuple[int, str]]
-) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
-    """What becomes of each document: 0, or 1 more than the place of its reason in `REASONS`; and the reason."""
-    kinds_D = np.zeros(len(corpus), np.uint8)
-    reasons: dict[int, str] = {}
+class _Decisions:
+    """What becomes of each document: 0, or 1 more than the place of its reason in `REASONS`; and what it is like."""
+
+    def __init__(self, corpus: _Corpus) -> None:
+        self.kinds_D = np.zeros(len(corpus), np.uint8)
+        self.likes_D = np.zeros(len(corpus), np.int64)
+        self.similarities_D = np.ones(len(corpus), np.float32)
+        self._corpus = corpus
+
+    def left(self) -> Counts:
+        """Documents not excluded so far."""
+        return np.flatnonzero(self.kinds_D == 0)
+
+    def reason(self, number: int, overlaps: Overlaps) -> str:
+        """Why a document is excluded."""
+        kind = REASONS[self.kinds_D[number] - 1]
+        if kind == "contaminated":
+            return overlaps[self._corpus.place(number)][1]
+        similarity = f" ({self.similarities_D[number]:.2f})" if kind == "near" else ""
+        return f"{kind} duplicate of {self._corpus.name(int(self.likes_D[number]))}{similarity}"
+
+
+def _decide(corpus: _Corpus, config: FilterConfig, contaminated: Overlaps) -> _Decisions:
+    made = _Decisions(corpus)
     if contaminated:
-        ids = zip(corpus.records["file"].tolist(), corpus.records["line"].tolist(), strict=True)
-        for number, (file, line) in enumerate(ids):
-            if (corpus.files[file], line) in contaminated:
-                kinds_D[number], reasons[number] = 3, contaminated[corpus.files[file], line][1]
+        hit = np.fromiter((corpus.place(number) in contaminated for number in range(len(corpus))), bool, len(corpus))
+        made.kinds_D[hit] = 3
     if config.exact:
-        left = np.flatnonzero(kinds_D == 0)
+        left = made.left()
         firsts = left[first_equals(corpus.records["digest"][left])]
-        for number, first in zip(left[firsts != left].tolist(), firsts[firsts != left].tolist(), strict=True):
-            kinds_D[number], reasons[number] = 1, f"exact duplicate of {corpus.name(first)}"
-    left = np.flatnonzero((kinds_D == 0) & (corpus.records["signed"] > 0))
+        again = firsts != left
+        made.kinds_D[left[again]], made.likes_D[left[again]] = 1, firsts[again]
+    left = made.left()
+    left = left[corpus.records["signed"][left] > 0]
     if config.near and len(left):
         with tempfile.TemporaryFile() as scratch:
             found = near_duplicates(corpus.signatures(left, scratch), config.jaccard)
         for row, (like, similarity) in found.items():
-            number, first = int(left[row]), int(left[like])
-            kinds_D[number], reasons[number] = 2, f"near duplicate of {corpus.name(first)} ({similarity:.2f})"
-    return kinds_D, reasons
+            number = int(left[row])
+            made.kinds_D[number], made.likes_D[number], made.similarities_D[number] = 2, left[like], similarity
+    return made
 
 
 class OpenExclusions:
@@ -233,11 +264,6 @@ class OpenExclusions:
     def overlaps(self) -> Iterator[dict[str, Any]]:
         """`file`, `line`, `source`, `item`, `words` and `ngrams` of each overlap, left out or not."""
         yield from _read(self._path / OVERLAPS_FILE)
-
-    def similarities(self) -> Counter[int]:
-        """Near duplicates by estimated similarity, in whole percents."""
-        near = (record["reason"] for record in self.records() if record["kind"] == "near")
-        return Counter(round(100 * float(reason.rpartition("(")[2].rstrip(")"))) for reason in near)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_what_a_recipe_evaluates_and_trains_on_is_in_its_corpus(name: str) -> No
     wanted = {split for stage in (made.pretraining, made.ul2, made.instruct) if stage for split in stage.data.sources}
     wanted |= {split for task in made.evaluation.tasks.values() for split in (task.data, task.fewshot) if split}
     wanted |= set(made.evaluation.perplexity.values())
-    assert wanted <= set(FACTS_FILES if made.corpus.kind == "facts" else made.corpus.files)
+    assert wanted <= set(FACTS_FILES if made.corpus.kind == "facts" else [*made.corpus.files, *made.corpus.sources])
 
 
 def test_gptj_6b_is_trained_as_published() -> None:
@@ -80,9 +80,10 @@ def test_gptjt_6b_is_finetuned_as_published() -> None:
         assert stage.schedule.learning_rate(100) == stage.schedule.peak == 1e-5
         assert stage.schedule.learning_rate(50) == pytest.approx(5e-6)
         assert stage.schedule.learning_rate(steps) == 0
-    assert {name: source.objective for name, source in made.ul2.data.sources.items()} == {"text": "ul2"}
+    assert {name: source.objective for name, source in made.ul2.data.sources.items()} == {"pile": "ul2"}
     mixture = {name: source.weight for name, source in made.instruct.data.sources.items()}
-    assert mixture == pytest.approx({"text": 0.55, "instructions": 0.20 + 0.20 + 0.05})
+    assert mixture == {"pile": 0.55, "p3": 0.20, "natural_instructions": 0.20, "cot": 0.05}
+    assert made.corpus.sources["natural_instructions"].except_tasks.endswith("test_tasks.txt")
     assert made.base == "checkpoints/gptj-6b"  # where the README has GPT-J imported to
 
 
