@@ -1,25 +1,31 @@
-"""Corpora to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
+"""Documents to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
 
+import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
 from headrace import storage
-from headrace.artifacts import Manifest, Tokenizer, TokenShards
+from headrace.artifacts import FileEntry, Manifest, Tokenizer, TokenShards
 from headrace.config import decode, encode
-from headrace.data.documents import Document, read_documents, sealed_parents
+from headrace.data.documents import Document
+from headrace.data.overlap import ahead, behind
 from headrace.data.quarantine import Quarantine
-from headrace.data.shard_files import RECORD, FileLayout, Ids, Layout, OpenShards
-from headrace.data.tokenizer import TextTokenizer, load_tokenizer
+from headrace.data.shard_files import FileLayout, Layout, OpenShards
+from headrace.data.shard_writer import Encoded, ShardWriter
+from headrace.data.tokenizer import END_OF_TEXT, TextTokenizer, load_tokenizer
 from headrace.errors import ConfigError, DataError, MismatchError
 
-__all__ = ["OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
+__all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
+
+QUARANTINE_FILE = "quarantine.jsonl"
+DEPTH = 2
+"""Batches that wait between reading and encoding, and between encoding and writing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,40 +46,50 @@ class ShardConfig:
 
 
 def write_shards(
-    corpora: Sequence[str] | Iterator[Document],
+    documents: Iterable[Document],
     tokenizer_uri: str | Path,
     output_uri: str | Path,
     config: ShardConfig,
     *,
-    parents: Mapping[str, str] = MappingProxyType({}),
+    parents: Mapping[str, str] = {},
     quarantine: Quarantine | None = None,
 ) -> Manifest:
-    """Encode corpora, given by URI or as documents, and seal them as `TokenShards`.
+    """Encode documents and seal them as `TokenShards`.
 
-    Memory stays flat: one batch of documents at a time is encoded and appended.
+    One thread reads, one encodes (on all cores), one writes and hashes. A few batches are under way at a
+    time, so memory stays flat; equal documents give equal bytes whatever the batches.
+
+    Args:
+        documents: What to encode, in order; drawn in a thread of its own.
+        tokenizer_uri: Where the tokenizer lies; where it is sealed, its digest becomes a parent.
+        output_uri: Where the shards appear.
+        config: Sizes.
+        parents: Digests of what the documents were read from, by role.
+        quarantine: Faults of the readers behind `documents`; kept with the shards.
 
     Raises:
-        DataError: A corpus cannot be read.
+        DataError: There is no document, or `documents` or `quarantine` raise it.
     """
     tokenizer = load_tokenizer(tokenizer_uri)
+    _check_end(tokenizer, str(tokenizer_uri))
     layout = Layout(vocabulary=tokenizer.vocabulary, eos_id=tokenizer.eos_id, files=[])
-    tokens_by_source: Counter[str] = Counter()
-    uris = corpora if isinstance(corpora, Sequence) else ()
-    documents = chain.from_iterable(map(read_documents, corpora)) if isinstance(corpora, Sequence) else corpora
     with storage.writing(output_uri) as tree:
-        for batch in _batches(documents, config):
-            if not layout.files or layout.files[-1].tokens >= config.tokens_per_file:
-                layout.files.append(FileLayout(name=f"{len(layout.files):05d}"))
-            _append(batch, _encode(batch, tokenizer), tree.path, layout, tokens_by_source)
-        if quarantine is not None:
-            quarantine.check()
-        return _seal(
-            tree, layout, tokenizer.fingerprint, tokens_by_source, dict(parents) | _parents(uris, tokenizer_uri)
-        )
+        writer = ShardWriter(tree.path, layout, config.tokens_per_file)
+        try:
+            with ahead(_batches(documents, config), DEPTH) as batches, behind(writer.append, DEPTH) as write:
+                for batch in batches:
+                    write(_encode(batch, tokenizer))
+        finally:
+            writer.close()
+        quarantined = _keep_faults(quarantine, tree.path)
+        facts = _facts(layout, tokenizer.fingerprint, writer.tokens, quarantined)
+        return _seal(tree, layout, facts, {**parents, **_tokenizer_parent(tokenizer_uri)}, writer.entries)
 
 
 def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:
     """Join shards made apart, for instance by parallel tasks, in the order given.
+
+    Each part is hashed once. Its files are linked where the file system can, rather than copied.
 
     Raises:
         MismatchError: They were encoded by different tokenizers.
@@ -81,20 +97,18 @@ def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:
     parts = [open_shards(uri) for uri in uris]
     if not parts:
         raise ConfigError("There are no shards to combine. Give one URI or more.")
-    first = parts[0]
-    layout = Layout(vocabulary=first.vocabulary, eos_id=first.eos_id, files=[])
-    tokens_by_source: Counter[str] = Counter()
-    parents = {f"shards_{number}": part.digest for number, part in enumerate(parts)}
+    for part, uri in zip(parts, uris, strict=True):
+        _check_tokenizer(str(uri), part.fingerprint, parts[0].fingerprint)
+    layout = Layout(vocabulary=parts[0].vocabulary, eos_id=parts[0].eos_id, files=[])
+    tokens: Counter[str] = Counter()
+    entries: dict[str, FileEntry] = {}
     with storage.writing(output_uri) as tree:
-        for part, uri in zip(parts, uris, strict=True):
-            _check_tokenizer(str(uri), part.fingerprint, first.fingerprint)
-            tokens_by_source.update(part.sources)
-            for file in part.layout.files:
-                name = f"{len(layout.files):05d}"
-                for suffix in (".tokens", ".index"):
-                    shutil.copyfile(part.path / f"{file.name}{suffix}", tree.path / f"{name}{suffix}")
-                layout.files.append(decode(FileLayout, encode(file) | {"name": name}))
-        return _seal(tree, layout, first.fingerprint, tokens_by_source, parents)
+        for part in parts:
+            tokens.update(part.sources)
+            entries.update(_take_files(part, tree.path, layout))
+        facts = _facts(layout, parts[0].fingerprint, tokens, sum(part.stored.facts.quarantined for part in parts))
+        parents = {f"shards_{number}": part.digest for number, part in enumerate(parts)}
+        return _seal(tree, layout, facts, parents, entries)
 
 
 def open_shards(uri: str | Path, tokenizer: str | None = None, *, verify: bool = True) -> OpenShards:
@@ -122,6 +136,13 @@ def _check_tokenizer(uri: str, found: str, wanted: str) -> None:
         )
 
 
+def _check_end(tokenizer: TextTokenizer, uri: str) -> None:
+    if tokenizer.encode(END_OF_TEXT) != [tokenizer.eos_id]:
+        raise DataError(
+            f"{uri} cuts {END_OF_TEXT!r} into several tokens, and it ends every document. Make it a special token."
+        )
+
+
 def _batches(documents: Iterable[Document], config: ShardConfig) -> Iterator[list[Document]]:
     """Group documents up to a number of them and a number of characters."""
     batch: list[Document] = []
@@ -136,58 +157,81 @@ def _batches(documents: Iterable[Document], config: ShardConfig) -> Iterator[lis
         yield batch
 
 
-def _encode(batch: Sequence[Document], tokenizer: TextTokenizer) -> list[tuple[Ids, Ids]]:
-    """Prompt and rest of each document; a plain document has an empty prompt.
+def _encode(batch: Sequence[Document], tokenizer: TextTokenizer) -> Encoded:
+    """Encode prompt, rest and end-of-text of each document; a plain one has an empty prompt.
 
     Prompt and target are encoded apart, so that a prompt has the same ids whatever follows it.
     """
-    texts = [text for document in batch for text in (document.prompt, document.text or document.target)]
-    ids = tokenizer.encode_batch(texts)
-    return list(zip(ids[::2], ids[1::2], strict=True))
+    pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
+    ids, ends = tokenizer.encode_joined(pieces)
+    starts_N = np.concatenate([[0], ends[2:-1:3]])
+    return Encoded(
+        ids=ids,
+        ends_N=ends[2::3],
+        prompts_N=ends[::3] - starts_N,
+        sources=[document.source for document in batch],
+        origins=[document.file for document in batch],
+        lines=[document.line for document in batch],
+    )
 
 
-def _append(
-    batch: Sequence[Document], ids: Sequence[tuple[Ids, Ids]], folder: Path, layout: Layout, tokens: Counter[str]
-) -> None:
-    """Add a batch to the last pair of files and count it."""
-    file = layout.files[-1]
-    eos = np.array([layout.eos_id])
-    records = np.empty(len(batch), RECORD)
-    lengths = np.array([len(prompt) + len(rest) + 1 for prompt, rest in ids])
-    records["end"] = file.tokens + np.cumsum(lengths)
-    records["prompt_tokens"] = [len(prompt) for prompt, _ in ids]
-    numbers = {name: number for number, name in enumerate(file.sources)}
-    records["source"] = [numbers.setdefault(document.source, len(numbers)) for document in batch]
-    for document, length in zip(batch, lengths.tolist(), strict=True):
-        tokens[document.source] += length
-    with (folder / f"{file.name}.tokens").open("ab") as stream:
-        pieces = [piece for prompt, rest in ids for piece in (prompt, rest, eos)]
-        stream.write(np.concatenate(pieces).astype(layout.dtype).tobytes())
-    with (folder / f"{file.name}.index").open("ab") as stream:
-        stream.write(records.tobytes())
-    file.sources = list(numbers)
-    file.documents += len(batch)
-    file.tokens += int(lengths.sum())
-    file.prompted += int(np.count_nonzero(records["prompt_tokens"]))
+def _keep_faults(quarantine: Quarantine | None, folder: Path) -> int:
+    """Write what was quarantined, if it was not too much; returns how many."""
+    if quarantine is None or not quarantine.faults:
+        return 0
+    quarantine.check()
+    with (folder / QUARANTINE_FILE).open("w", encoding="utf-8") as file:
+        for fault in quarantine.faults:
+            file.write(json.dumps({"file": fault.file, "line": fault.line, "reason": fault.reason}) + "\n")
+    return len(quarantine.faults)
 
 
-def _seal(
-    tree: storage.Tree, layout: Layout, tokenizer: str, tokens: Counter[str], parents: dict[str, str]
-) -> Manifest:
-    if not layout.files:
-        raise DataError(f"{tree.uri} would hold no document: the corpora are empty. Give at least one document.")
-    layout.save(tree.path)
-    facts = TokenShards(
+def _take_files(part: OpenShards, folder: Path, layout: Layout) -> Iterator[tuple[str, FileEntry]]:
+    """Bring a part's files to `folder` under their next names; yields what they are known to hold."""
+    known = part.stored.manifest.files
+    for file in part.layout.files:
+        name = f"{len(layout.files):05d}"
+        for suffix in (".tokens", ".index"):
+            _link(part.path / f"{file.name}{suffix}", folder / f"{name}{suffix}")
+            yield f"{name}{suffix}", known[f"{file.name}{suffix}"]
+        layout.files.append(decode(FileLayout, encode(file) | {"name": name}))
+    if QUARANTINE_FILE in known:
+        with (folder / QUARANTINE_FILE).open("ab") as faults:
+            faults.write((part.path / QUARANTINE_FILE).read_bytes())
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a sealed file a second name; copy it where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _facts(layout: Layout, tokenizer: str, tokens: Mapping[str, int], quarantined: int) -> TokenShards:
+    return TokenShards(
         tokenizer=tokenizer,
         documents=sum(file.documents for file in layout.files),
         tokens=sum(file.tokens for file in layout.files),
         sources=dict(sorted(tokens.items())),
+        quarantined=quarantined,
     )
-    return tree.commit(facts, parents)
 
 
-def _parents(corpus_uris: Sequence[str], tokenizer_uri: str | Path) -> dict[str, str]:
-    """Digests of the corpora and of the tokenizer, where they are sealed."""
-    sealed = storage.exists(tokenizer_uri) and isinstance(storage.read_manifest(tokenizer_uri).facts, Tokenizer)
-    tokenizer = {"tokenizer": storage.read_manifest(tokenizer_uri).digest} if sealed else {}
-    return sealed_parents(corpus_uris) | tokenizer
+def _seal(
+    tree: storage.Tree,
+    layout: Layout,
+    facts: TokenShards,
+    parents: Mapping[str, str],
+    entries: Mapping[str, FileEntry],
+) -> Manifest:
+    if not layout.files:
+        raise DataError(f"{tree.uri} would hold no document: the corpora are empty. Give at least one document.")
+    layout.save(tree.path)
+    return tree.commit(facts, parents, entries)
+
+
+def _tokenizer_parent(uri: str | Path) -> dict[str, str]:
+    """Digest of the tokenizer, where it is sealed."""
+    sealed = storage.exists(uri) and isinstance(storage.read_manifest(uri).facts, Tokenizer)
+    return {"tokenizer": storage.read_manifest(uri).digest} if sealed else {}

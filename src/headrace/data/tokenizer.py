@@ -105,14 +105,17 @@ class TextTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         """Ids of many texts, equal to `encode` of each; through gigatoken where it can."""
-        if not texts:
-            return []
-        if self._fast is None:
-            encoded = self._exact.encode_batch_fast(list(texts), add_special_tokens=False)
-            return [np.array(one.ids, np.uint32) for one in encoded]
+        ids, ends = self.encode_joined(texts)
+        return np.split(ids, ends[:-1]) if len(texts) else []
+
+    def encode_joined(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Ids of many texts end to end, and where each text ends among them."""
+        if self._fast is None or not texts:
+            encoded = [one.ids for one in self._exact.encode_batch_fast(list(texts), add_special_tokens=False)]
+            ends = np.cumsum([len(ids) for ids in encoded], dtype=np.int64)
+            return np.fromiter(itertools.chain.from_iterable(encoded), np.uint32, ends[-1] if texts else 0), ends
         layout = self._fast.encode_batch(list(texts)).layout
-        ids, offsets = np.asarray(layout.content.data), np.asarray(layout.offsets.data)
-        return [ids[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
+        return np.asarray(layout.content.data), np.asarray(layout.offsets.data)[1:]
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Text of `ids`; end-of-text is left out unless `keep_special`, ids beyond the vocabulary always."""

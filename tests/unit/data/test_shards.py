@@ -10,6 +10,7 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import Corpus, Tokenizer, TokenShards
+from headrace.data.documents import read_documents, sealed_parents
 from headrace.data.shard_files import OpenShards
 from headrace.data.shards import ShardConfig, combine_shards, open_shards, write_shards
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, train_tokenizer
@@ -74,17 +75,28 @@ def test_batches_and_files_do_not_change_the_documents(shards_of: MakeShards, co
     assert cut.prompts(some).tolist() == [whole.prompt_tokens(n) for n in some]
 
 
-def test_a_new_file_begins_once_one_is_full(shards_of: MakeShards) -> None:
-    shards = shards_of(LINES, documents_per_batch=10, tokens_per_file=1)
-    assert [file.documents for file in shards.layout.files] == [10, 10, 10, 10, 10, 7]
+def test_a_file_ends_with_the_document_that_fills_it(shards_of: MakeShards, tokenizer: TextTokenizer) -> None:
+    lengths = [len(expected(tokenizer, line)[0]) for line in LINES]
+    wanted = [[0, 0]]
+    for length in lengths:
+        if wanted[-1][1] >= 100:
+            wanted.append([0, 0])
+        wanted[-1][0] += 1
+        wanted[-1][1] += length
+    shards = shards_of(LINES, documents_per_batch=10, tokens_per_file=100)
+    assert [[file.documents, file.tokens] for file in shards.layout.files] == wanted
 
 
 def test_equal_input_gives_equal_digests_and_names_its_parents(tmp_path: Path, tokenizer_uri: str) -> None:
     with storage.writing(tmp_path / "corpus") as tree:
         (tree.path / "c.jsonl").write_text(json.dumps(LINES[1]))
         corpus = tree.commit(Corpus(documents=1, sources={"mill1": 1}))
+    parents = sealed_parents([str(tmp_path / "corpus")])
     made = [
-        write_shards([str(tmp_path / "corpus")], tokenizer_uri, tmp_path / name, ShardConfig()) for name in ("a", "b")
+        write_shards(
+            read_documents(str(tmp_path / "corpus")), tokenizer_uri, tmp_path / name, ShardConfig(), parents=parents
+        )
+        for name in ("a", "b")
     ]
     assert made[0].digest == made[1].digest
     assert made[0].parents == {"corpus": corpus.digest, "tokenizer": storage.read_manifest(tokenizer_uri).digest}
@@ -104,7 +116,7 @@ def test_ids_take_two_bytes_below_65536_and_four_above(
     (tmp_path / "wide").mkdir()
     backend.save(str(tmp_path / "wide/tokenizer.json"))
     (tmp_path / "c.jsonl").write_text('{"text": "water<69999>"}')
-    write_shards([str(tmp_path / "c.jsonl")], tmp_path / "wide", tmp_path / "made", ShardConfig())
+    write_shards(read_documents(str(tmp_path / "c.jsonl")), tmp_path / "wide", tmp_path / "made", ShardConfig())
     wide = open_shards(tmp_path / "made")
     assert wide.document(0).dtype == np.uint32
     assert wide.document(0)[-2] == backend.token_to_id("<69999>") > 2**16
@@ -137,7 +149,9 @@ def test_combined_shards_are_those_of_the_whole_corpus(shards_of: MakeShards, tm
 def foreign(tmp_path: Path) -> OpenShards:
     (tmp_path / "f.jsonl").write_text('{"text": "foreign words, foreign tokens"}')
     train_tokenizer([str(tmp_path / "f.jsonl")], tmp_path / "foreign-tokenizer", TokenizerConfig(vocabulary=265))
-    write_shards([str(tmp_path / "f.jsonl")], tmp_path / "foreign-tokenizer", tmp_path / "foreign", ShardConfig())
+    write_shards(
+        read_documents(str(tmp_path / "f.jsonl")), tmp_path / "foreign-tokenizer", tmp_path / "foreign", ShardConfig()
+    )
     return open_shards(tmp_path / "foreign")
 
 
@@ -175,7 +189,9 @@ def test_a_flipped_byte_and_another_kind_are_found(shards_of: MakeShards, tokeni
 def test_a_corpus_that_breaks_halfway_leaves_nothing(tmp_path: Path, tokenizer_uri: str) -> None:
     (tmp_path / "c.jsonl").write_text('{"text": "water"}\n{"text": ')
     with pytest.raises(DataError, match=r"c\.jsonl:2"):
-        write_shards([str(tmp_path)], tokenizer_uri, tmp_path / "made/here", ShardConfig(documents_per_batch=1))
+        write_shards(
+            read_documents(str(tmp_path)), tokenizer_uri, tmp_path / "made/here", ShardConfig(documents_per_batch=1)
+        )
     with pytest.raises(DataError, match="would hold no document"):
         write_shards([], tokenizer_uri, tmp_path / "made/here", ShardConfig())
     assert list((tmp_path / "made").iterdir()) == []
@@ -196,7 +212,7 @@ def test_memory_does_not_grow_with_the_corpus(
         path = tmp_path / f"{lines}.jsonl"
         path.write_text("".join(json.dumps({"text": f"{n} water turns the wheel " * 40}) + "\n" for n in range(lines)))
         tracemalloc.start()
-        write_shards([str(path)], tokenizer_uri, tmp_path / "made", ShardConfig(documents_per_batch=64))
+        write_shards(read_documents(str(path)), tokenizer_uri, tmp_path / "made", ShardConfig(documents_per_batch=64))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.2 * peaks[1]
@@ -206,7 +222,9 @@ def test_shards_can_be_made_with_the_tokenizer_of_a_plain_directory(tokenizer: T
     (tmp_path / "plain").mkdir()
     tokenizer.save(tmp_path / "plain/tokenizer.json")
     (tmp_path / "c.txt").write_text("water")
-    manifest = write_shards([str(tmp_path / "c.txt")], tmp_path / "plain", tmp_path / "made", ShardConfig())
+    manifest = write_shards(
+        read_documents(str(tmp_path / "c.txt")), tmp_path / "plain", tmp_path / "made", ShardConfig()
+    )
     assert manifest.parents == {}
     assert manifest.facts.tokenizer == tokenizer.fingerprint
     assert not isinstance(manifest.facts, Tokenizer)
@@ -217,9 +235,7 @@ PILE = Path(__file__).parents[4] / "shared/data/pretrain/pile_like"
 
 @pytest.mark.skipif(not PILE.exists(), reason="shared/data is not on this machine")
 def test_a_slice_of_the_pile_keeps_its_sources(tokenizer_uri: str, tokenizer: TextTokenizer, tmp_path: Path) -> None:
-    from headrace.data.documents import read_documents
-
-    write_shards([str(PILE)], tokenizer_uri, tmp_path / "made", ShardConfig())
+    write_shards(read_documents(str(PILE)), tokenizer_uri, tmp_path / "made", ShardConfig())
     shards, documents = open_shards(tmp_path / "made"), list(read_documents(str(PILE)))
     assert len(shards) == len(documents) == 194
     assert set(shards.sources) == {"Wikipedia (en)", "Pile-CC", "ArXiv", "Github", "Gutenberg (PG-19)"}
