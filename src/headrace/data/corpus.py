@@ -63,14 +63,14 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
     if config.kind == "facts":
         return write_facts(str(output_uri), config.facts)
     found = [Piece(split=split, uri=absolute(uri)) for split, at in config.files.items() for uri in list_sources(at)]
-    empty: list[str] = []
+    left_out: list[str] = []
     for name, source in config.sources.items():
         more, without = source.pieces(name)
-        found, empty = found + more, empty + without
+        found, left_out = found + more, left_out + without
     found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
     stamps = {uri: stamp(uri) for uri in dict.fromkeys(piece.uri for piece in found)}
     with storage.writing(output_uri) as tree:
-        index = {"pieces": encode(found), "empty_files": sorted(empty)}
+        index = {"pieces": encode(found), "left_out": sorted(left_out)}
         (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         counts = Counter(piece.source or piece.split for piece in found)
         return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
