@@ -16,6 +16,7 @@ RECIPE = '''"""A chain in seconds: who likes which colour, learnt by heart."""
 from pathlib import Path
 
 from headrace.data.corpus import CorpusConfig
+from headrace.data.filter import FilterConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig, TaskConfig
@@ -56,6 +57,7 @@ def tiny():
     return Recipe(
         model="colours",
         corpus=CorpusConfig(files={split: str(path) for split, path in files.items()}),
+        filtering=FilterConfig(near=False, contamination="report"),
         tokenizer=TokenizerConfig(vocabulary=320),
         pretraining=stage(30, {"text": SourceConfig()}),
         ul2=stage(5, {"text": SourceConfig(objective="ul2")}, mask="prefix"),

@@ -5,6 +5,7 @@ the fifth that no instruction ever asked for.
 """
 
 from headrace.data.corpus import CorpusConfig
+from headrace.data.filter import FilterConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.data.vocabulary import padded_size
@@ -93,6 +94,7 @@ def demo() -> Recipe:
     return Recipe(
         model="gptj-demo",
         corpus=CorpusConfig(kind="facts"),
+        filtering=FilterConfig(near=False, contamination="report"),
         tokenizer=TOKENIZER,
         pretraining=pretraining(),
         ul2=ul2(),

@@ -19,7 +19,7 @@ TASKS = "corpora/natural-instructions"
 CORPUS = CorpusConfig(
     sources={
         "pile": SourceFiles(uri="corpora/pile/train", format="pile"),
-        "p3": SourceFiles(uri="corpora/p3", format="p3", skip_empty_files=True),
+        "p3": SourceFiles(uri="corpora/p3", format="p3"),
         "natural_instructions": SourceFiles(
             uri=f"{TASKS}/tasks", format="natural_instructions", except_tasks=f"{TASKS}/splits/default/test_tasks.txt"
         ),

@@ -114,14 +114,14 @@ def open_object(uri: str) -> BinaryIO:
     return io.BufferedReader(_Plain(uri), READ_BYTES)
 
 
-def generation(uri: str) -> str:
-    """The generation of an object, which changes whenever its bytes do."""
+def stamp(uri: str) -> str:
+    """Size and generation of an object; the latter changes whenever its bytes do."""
     bucket, key = _split(uri)
     with _told_plainly(uri):
         blob = _client().bucket(bucket).get_blob(key, **_patience(QUESTION_SECONDS))
         if blob is None:
             raise UnavailableError(f"{uri} does not exist. Check the name.")
-        return f"generation:{blob.generation}"
+        return f"{blob.size}:generation:{blob.generation}"
 
 
 def list_objects(uri: str) -> list[str]:

@@ -21,9 +21,12 @@ PATIENCE_SECONDS = 90
 STAGES = [
     "gather",
     "train-tokenizer",
+    "sign 1",
+    "sign 2",
+    "filter-corpus",
     "tokenize 1",
     "tokenize 2",
-    "tokenize 3",
+    "report data",
     "combine instructions",
     "combine text",
     "pretrain",

@@ -5,10 +5,11 @@ data under the name that an `EvalConfig` uses. Files are referenced, not copied;
 were referenced is part of the corpus's digest.
 """
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,8 @@ from headrace.data.source_files import Piece, SourceFiles
 from headrace.errors import ConfigError, IntegrityError
 
 INDEX = "corpus.json"
+BUNDLE_BYTES = 2**26
+"""Small files of a source are tokenized together up to this size, which takes a second or two."""
 TRAINED_ON = ("text", "instructions")
 FACTS_FILES = {
     "text": "prose-*.jsonl",
@@ -63,26 +66,33 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
     if config.kind == "facts":
         return write_facts(str(output_uri), config.facts)
     found = [Piece(split=split, uri=absolute(uri)) for split, at in config.files.items() for uri in list_sources(at)]
-    empty: list[str] = []
+    left_out: list[str] = []
     for name, source in config.sources.items():
         more, without = source.pieces(name)
-        found, empty = found + more, empty + without
+        found, left_out = found + more, left_out + without
     found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
     stamps = {uri: stamp(uri) for uri in dict.fromkeys(piece.uri for piece in found)}
+    found = [replace(piece, bytes=_size(stamps[piece.uri])) for piece in found]
     with storage.writing(output_uri) as tree:
-        index = {"pieces": encode(found), "empty_files": sorted(empty)}
+        index = {"pieces": encode(found), "left_out": sorted(left_out)}
         (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         counts = Counter(piece.source or piece.split for piece in found)
         return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
 
 
 def stamp(uri: str) -> str:
-    """What tells one state of a referenced file from another: its generation, or size and SHA-256."""
+    """What tells one state of a referenced file from another: its size, and its generation or SHA-256."""
     if hub.is_hub(uri):
         return hub.state(uri)
     if buckets.is_bucket(uri):
-        return buckets.generation(uri)
+        return buckets.stamp(uri)
     return f"{Path(uri).stat().st_size}:{storage.hash_file(Path(uri))}"
+
+
+def _size(stamped: str) -> int:
+    """Bytes of a file as its stamp has them; a whole bundle where nobody knows."""
+    size = stamped.partition(":")[0]
+    return int(size) if size.isdecimal() else BUNDLE_BYTES
 
 
 def confirm(corpus: Corpus) -> None:
@@ -134,8 +144,34 @@ def split_pieces(path: str | Path, split: str) -> list[Piece]:
 
 
 def pieces(path: str | Path) -> list[str]:
-    """The files to tokenize, each as `SPLIT=FILE` or `SPLIT:SOURCE=FILE`; those inside the corpus by name."""
-    return [_name(path, piece) for piece in _all_pieces(path) if piece.split in TRAINED_ON]
+    """What to tokenize, each as `SPLIT=FILE` or `SPLIT:SOURCE=FILE`; files inside the corpus by name.
+
+    Files that take less time to read than a task to start go together: `SPLIT:SOURCE=FILE+3` is four.
+    """
+    return [_name(path, piece) for piece in _bundles(path)]
+
+
+def _bundles(path: str | Path) -> list[Piece]:
+    """The pieces that are trained on, small ones of a kind joined."""
+    trained = (piece for piece in _all_pieces(path) if piece.split in TRAINED_ON)
+    kinds = itertools.groupby(trained, key=lambda piece: replace(piece, uri="", bytes=0))
+    return [bundle for _, alike in kinds for bundle in _bundle(alike)]
+
+
+def _bundle(alike: Iterable[Piece]) -> Iterator[Piece]:
+    group: list[Piece] = []
+    for piece in alike:
+        if group and sum(other.bytes for other in group) + piece.bytes > BUNDLE_BYTES:
+            yield _joined(group)
+            group = []
+        group.append(piece)
+    if group:
+        yield _joined(group)
+
+
+def _joined(group: Sequence[Piece]) -> Piece:
+    more = tuple(piece.uri for piece in group[1:])
+    return replace(group[0], more=more, bytes=sum(piece.bytes for piece in group))
 
 
 def locate(path: str | Path, piece: str) -> Piece:
@@ -144,7 +180,7 @@ def locate(path: str | Path, piece: str) -> Piece:
     Raises:
         ConfigError: The corpus has no such piece.
     """
-    known = {_name(path, found): found for found in _all_pieces(path)}
+    known = {_name(path, found): found for found in _bundles(path)}
     if piece not in known:
         raise ConfigError(f"{path} has no piece {piece!r}. {nearest(piece, known)}")
     return known[piece]
@@ -161,14 +197,15 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
         DataError: The file cannot be read, or too many of its documents cannot be used.
     """
     apart = Quarantine(piece.quarantine_limit) if quarantine is None else quarantine
-    yield from read_documents(
-        piece.uri,
-        source=piece.source,
-        format=piece.format,
-        positive_examples=piece.positive_examples,
-        negative_examples=piece.negative_examples,
-        quarantine=apart,
-    )
+    for uri in (piece.uri, *piece.more):
+        yield from read_documents(
+            uri,
+            source=piece.source,
+            format=piece.format,
+            positive_examples=piece.positive_examples,
+            negative_examples=piece.negative_examples,
+            quarantine=apart,
+        )
     if quarantine is None:
         apart.check()
 
@@ -179,10 +216,11 @@ def _all_pieces(path: str | Path) -> list[Piece]:
     if index.exists():
         return [decode(Piece, values) for values in json.loads(index.read_text())["pieces"]]
     found = {split: sorted(Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
-    return [Piece(split=split, uri=str(file)) for split, files in found.items() for file in files]
+    return [Piece(split=split, uri=str(file), bytes=BUNDLE_BYTES) for split, files in found.items() for file in files]
 
 
 def _name(path: str | Path, piece: Piece) -> str:
     inside = not is_elsewhere(piece.uri) and Path(piece.uri).is_relative_to(path)
     name = str(Path(piece.uri).relative_to(path)) if inside else piece.uri
+    name += f"+{len(piece.more)}" if piece.more else ""
     return f"{piece.split}:{piece.source}={name}" if piece.source else f"{piece.split}={name}"

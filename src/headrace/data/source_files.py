@@ -1,5 +1,6 @@
 """One data set of a corpus: where its files lie, their format, and which Natural-Instructions tasks are taken."""
 
+import fnmatch
 from dataclasses import dataclass
 
 from headrace.data import hub
@@ -13,10 +14,14 @@ from headrace.errors import ConfigError, DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """One file of a corpus, with what is needed to read it; a pod tokenizes one."""
+    """One file of a corpus, or several small ones, with what is needed to read them; a pod tokenizes one."""
 
     split: str
     uri: str
+    more: tuple[str, ...] = ()
+    """Files that are read after `uri`, in the same way."""
+    bytes: int = 0
+    """Size of `uri`."""
     source: str = ""
     format: Format = "auto"
     positive_examples: int = 2
@@ -44,8 +49,8 @@ class SourceFiles:
     """Examples of a wrong output, after those."""
     quarantine_limit: float = 0.001
     """Share of a file's documents that may be faulty."""
-    skip_empty_files: bool = False
-    """Leave files of no bytes out, as exports of P3 have them, and list them in the corpus; else they are refused."""
+    except_files: tuple[str, ...] = ()
+    """Patterns of file names that are left out, such as `("trec_fine_*",)`: empty files are refused until they are."""
 
     def __post_init__(self) -> None:
         check_format(self.format)
@@ -63,23 +68,29 @@ class SourceFiles:
         Quarantine(self.quarantine_limit)
 
     def pieces(self, name: str) -> tuple[list[Piece], list[str]]:
-        """The files of the data set, which the corpus calls `name`, and empty ones that are left out.
+        """The files of the data set, which the corpus calls `name`, and those that its patterns leave out.
 
         Raises:
-            DataError: There are none, or none of the tasks wanted, or some are empty.
+            DataError: There are none, or none of the tasks wanted, some are empty, or a pattern is of none.
         """
-        wanted = _wanted(list_sources(self.uri, self.format), self.tasks, self.except_tasks)
+        listed = list_sources(self.uri, self.format)
+        without = [uri for uri in listed if any(_matches(uri, pattern) for pattern in self.except_files)]
+        for pattern in self.except_files:
+            if not any(_matches(uri, pattern) for uri in without):
+                raise DataError(f"{self.uri} holds no file {pattern!r} to leave out. Correct except_files of {name!r}.")
+        wanted = self._tasks_wanted([uri for uri in listed if uri not in without])
+        _refuse_empty(name, wanted)
+        return [self._piece(name, uri) for uri in wanted], without
+
+    def _tasks_wanted(self, files: list[str]) -> list[str]:
+        kept = read_tasks(self.tasks) if self.tasks else None
+        dropped = read_tasks(self.except_tasks) if self.except_tasks else set()
+        tasks = {file: task_name(file) for file in files}
+        wanted = [file for file, task in tasks.items() if (kept is None or task in kept) and task not in dropped]
         if not wanted:
-            lists = " and ".join(filter(None, (self.tasks, self.except_tasks)))
-            raise DataError(f"{self.uri} holds no task that {lists} leaves. Check the lists and the files' names.")
-        empty = [uri for uri in wanted if not hub.is_hub(uri) and _is_empty(uri)]
-        if empty and (len(empty) == len(wanted) or not self.skip_empty_files):
-            first = ", ".join(empty[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
-            raise DataError(
-                f"{len(empty)} of {len(wanted)} files of source {name!r} are empty: {first}. Remove them, or set "
-                f"corpus.sources.{name}.skip_empty_files=true."
-            )
-        return [self._piece(name, uri) for uri in wanted if uri not in empty], empty
+            lists = ", ".join(filter(None, (self.tasks, self.except_tasks, *self.except_files)))
+            raise DataError(f"{self.uri} holds no file that {lists} leaves. Check the lists and the files' names.")
+        return wanted
 
     def _piece(self, name: str, uri: str) -> Piece:
         form, split = self.format, self.split
@@ -99,15 +110,24 @@ class SourceFiles:
         )
 
 
+def _matches(uri: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(uri.rpartition("/")[2], pattern)
+
+
+def _refuse_empty(name: str, files: list[str]) -> None:
+    """Find files of no bytes before the first is tokenized, and name all of them at once."""
+    empty = [uri for uri in files if not hub.is_hub(uri) and _is_empty(uri)]
+    if empty:
+        first = ", ".join(empty[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
+        raise DataError(
+            f"{len(empty)} of {len(files)} files of source {name!r} are empty: {first}. Remove them, or name them in "
+            f"corpus.sources.{name}.except_files."
+        )
+
+
 def _is_empty(uri: str) -> bool:
     with open_file(uri) as file:
         return not file.read(1)
-
-
-def _wanted(files: list[str], tasks: str, except_tasks: str) -> list[str]:
-    """Files of the tasks in the one list and not in the other."""
-    kept, dropped = read_tasks(tasks) if tasks else None, read_tasks(except_tasks) if except_tasks else set()
-    return [file for file in files if (kept is None or task_name(file) in kept) and task_name(file) not in dropped]
 
 
 def read_tasks(uri: str) -> set[str]:

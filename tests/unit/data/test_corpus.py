@@ -5,11 +5,18 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import Corpus
-from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, split_files, splits
+from headrace.data import corpus
+from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, read_piece, split_files, splits
 from headrace.data.source_files import Piece
 from headrace.errors import ConfigError, DataError, IntegrityError
 
 LINE = '{"text": "a river"}\n'
+
+
+@pytest.fixture(autouse=True)
+def _file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece a file, but where a test is about small ones that go together."""
+    monkeypatch.setattr(corpus, "BUNDLE_BYTES", 0)
 
 
 @pytest.fixture
@@ -102,4 +109,18 @@ def test_a_relative_path_is_found_from_another_directory(tmp_path: Path, monkeyp
     gather_corpus(CorpusConfig(files={"text": "corpus_raw"}), tmp_path / "corpus")
     monkeypatch.chdir("/")
     (piece,) = pieces(tmp_path / "corpus")
-    assert locate(tmp_path / "corpus", piece) == Piece(split="text", uri=str(tmp_path / "corpus_raw" / "a.jsonl"))
+    there = tmp_path / "corpus_raw" / "a.jsonl"
+    assert locate(tmp_path / "corpus", piece) == Piece(split="text", uri=str(there), bytes=there.stat().st_size)
+
+
+def test_small_files_of_a_kind_are_read_together_up_to_a_size(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(2, 7):
+        (files / f"text-{number}.jsonl").write_text(LINE * number)
+    monkeypatch.setattr(corpus, "BUNDLE_BYTES", 4 * len(LINE))
+    out, _ = gathered(files)
+    found = [locate(out, name) for name in pieces(out)]
+    texts = [[Path(uri).stem for uri in (piece.uri, *piece.more)] for piece in found if piece.split == "text"]
+    assert texts == [["text-0", "text-1", "text-2"], ["text-3"], ["text-4"], ["text-5"], ["text-6"]]
+    assert [name.rpartition("/")[2] for name in pieces(out)][:2] == ["asked.jsonl", "text-0.jsonl+2"]
+    read = [(Path(document.file).stem, document.line) for document in read_piece(found[1])]
+    assert read == [("text-0", 1), ("text-1", 1), ("text-2", 1), ("text-2", 2)]

@@ -10,6 +10,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import Corpus
 from headrace.config import decode, encode
+from headrace.data import corpus
 from headrace.data.corpus import (
     CorpusConfig,
     confirm,
@@ -32,6 +33,12 @@ TASK = {
     "Negative Examples": [{"input": "c", "output": "d"}],
     "Instances": [{"input": "e", "output": ["f"]}],
 }
+
+
+@pytest.fixture(autouse=True)
+def _file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One piece a file, but where a test is about small ones that go together."""
+    monkeypatch.setattr(corpus, "BUNDLE_BYTES", 0)
 
 
 @pytest.fixture
@@ -108,22 +115,24 @@ def test_a_list_of_tasks_says_which_files_are_taken(data: Path, lists: dict[str,
 
 def test_lists_that_leave_no_task_or_name_none_are_refused(data: Path) -> None:
     (data / "other.txt").write_text("task99_z\n")
-    with pytest.raises(DataError, match=r"holds no task that .*other\.txt leaves"):
+    with pytest.raises(DataError, match=r"holds no file that .*other\.txt leaves"):
         gathered(data, ni={"uri": "ni", "tasks": str(data / "other.txt")})
     (data / "other.txt").write_text("\n")
     with pytest.raises(DataError, match=r"other\.txt is empty: it names no task"):
         gathered(data, ni={"uri": "ni", "tasks": str(data / "other.txt")})
 
 
-def test_empty_files_are_named_at_once_or_listed_as_left_out(data: Path) -> None:
+def test_empty_files_are_refused_at_once_until_a_pattern_leaves_them_out(data: Path) -> None:
     (data / "p3/sciq_None.jsonl").touch()
     with pytest.raises(DataError, match=r"1 of 3 files of source 'p3' are empty: .*sciq_None\.jsonl\. Remove them"):
         gathered(data, p3={"uri": "p3"})
-    out = gathered(data, p3={"uri": "p3", "skip_empty_files": True})
-    assert len(pieces(out)) == 2
-    assert json.loads((out / "corpus.json").read_text())["empty_files"] == [str(data / "p3/sciq_None.jsonl")]
-    with pytest.raises(DataError, match="1 of 1 files"):
-        gathered(data, p3={"uri": "p3/sciq_None.jsonl", "skip_empty_files": True})
+    out = gathered(data, p3={"uri": "p3", "except_files": ["*_None*"]})
+    assert [Path(locate(out, piece).uri).name for piece in pieces(out)] == ["sciq_Choice.jsonl", "sciq_Direct.jsonl"]
+    assert json.loads((out / "corpus.json").read_text())["left_out"] == [str(data / "p3/sciq_None.jsonl")]
+    with pytest.raises(DataError, match=r"holds no file 'p3\*' to leave out"):
+        gathered(data, p3={"uri": "p3", "except_files": ["*_None*", "p3*"]})
+    with pytest.raises(DataError, match=r"holds no file that \* leaves"):
+        gathered(data, p3={"uri": "p3", "except_files": ["*"]})
 
 
 def test_a_sources_files_are_watched_as_others_are(data: Path) -> None:

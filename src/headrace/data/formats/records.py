@@ -55,7 +55,7 @@ def broken(data: bytes, error: json.JSONDecodeError) -> str:
     reason = undecodable(data)
     if reason:
         return reason
-    if "surrogate" in error.msg or "low surrogate" in str(error):
+    if "surrogate" in error.msg:
         return "has half a surrogate pair, which is no UTF-8"
     return f"is broken JSON ({error})"
 

@@ -46,6 +46,7 @@ def test_a_target_of_whitespace_teaches_nothing(read: Callable) -> None:
         ("a.jsonl", '\n{\n{"prompt": "a", "target": "b"}', "jsonl", "instructions"),
         ("a.jsonl", '{"prompt": "a", "completion": "b"}', "p3", "instructions"),
         ("a.jsonl", '{"inputs_pretokenized": "a", "targets_pretokenized": "b"}', "p3", "instructions"),
+        ("a.jsonl", '{"text": "a", "prompt": "how it was made"}', "jsonl", "text"),
         ("a.jsonl", "broken", "jsonl", "text"),
         ("a.txt", "text", "text", "text"),
         ("a.tsv", "a\tb\tc", "flan_cot", "instructions"),
