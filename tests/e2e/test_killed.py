@@ -19,7 +19,8 @@ from tests.project import make_project
 PATIENCE_SECONDS = 120
 STAGES = (
     "gather", "train-tokenizer", "sign-1", "sign-2", "filter-corpus", "tokenize-1", "tokenize-2", "report-data",
-    "combine-text", "combine-instructions", "pretrain", "finetune-ul2", "finetune-instruct", "evaluate-base", "evaluate-candidate", "evaluate-incumbent",
+    "combine-text", "combine-instructions",
+    "pretrain", "finetune-ul2", "finetune-instruct", "evaluate-base", "evaluate-candidate", "evaluate-incumbent",
     "gate", "promote", "deploy", "close",
 )  # fmt: skip
 

@@ -414,7 +414,7 @@ def test_a_bucket_that_does_not_answer_is_named_in_seconds(
             lambda: write(bucket, 2),
             lambda: buckets.open_object(f"{bucket}/a.bin").read(),
             lambda: buckets.list_objects(bucket),
-            lambda: buckets.generation(bucket),
+            lambda: buckets.stamp(bucket),
         ):
             told = message(UnavailableError, call)
             assert told.startswith(bucket) and "cannot be reached" in told
@@ -424,7 +424,7 @@ def test_a_bucket_that_does_not_answer_is_named_in_seconds(
 def test_a_missing_bucket_and_a_missing_object_are_named(bucket: str) -> None:
     assert "gs://nowhere/x" in message(UnavailableError, lambda: write("gs://nowhere/x", 1))
     assert message(UnavailableError, lambda: buckets.open_object(f"{bucket}/x").read()).startswith(f"{bucket}/x ")
-    assert message(UnavailableError, lambda: buckets.generation(f"{bucket}/x")) == (
+    assert message(UnavailableError, lambda: buckets.stamp(f"{bucket}/x")) == (
         f"{bucket}/x does not exist. Check the name."
     )
 
@@ -433,7 +433,7 @@ def test_a_generation_changes_with_the_bytes(bucket: str) -> None:
     seen = set()
     for data in (b"a", b"b", b"a"):
         blob(f"{bucket}/x").upload_from_string(data)  # type: ignore[attr-defined]
-        seen.add(buckets.generation(f"{bucket}/x"))
+        seen.add(buckets.stamp(f"{bucket}/x"))
     assert len(seen) == 3
 
 
