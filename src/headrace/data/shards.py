@@ -1,8 +1,10 @@
 """Documents to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
 
+import contextlib
 import json
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from headrace import storage
 from headrace.artifacts import FileEntry, Manifest, Tokenizer, TokenShards
 from headrace.config import decode, encode
 from headrace.data.documents import Document
-from headrace.data.overlap import ahead, behind
+from headrace.data.overlap import in_order
 from headrace.data.quarantine import Quarantine
 from headrace.data.shard_files import FileLayout, Layout, OpenShards
 from headrace.data.shard_writer import Encoded, ShardWriter
@@ -24,8 +26,8 @@ from headrace.errors import ConfigError, DataError, MismatchError
 __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
 
 QUARANTINE_FILE = "quarantine.jsonl"
-DEPTH = 2
-"""Batches that wait between reading and encoding, and between encoding and writing."""
+ENCODERS = 3
+"""Threads that encode, where there are as many cores: what one thread reads keeps two or three busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +36,8 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**23
-    """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
+    characters_per_batch: int = 2**20
+    """A batch ends earlier once its texts reach this length: it should fit a core's cache, not only memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
 
@@ -56,11 +58,11 @@ def write_shards(
 ) -> Manifest:
     """Encode documents and seal them as `TokenShards`.
 
-    One thread reads, one encodes (on all cores), one writes and hashes. A few batches are under way at a
-    time, so memory stays flat; equal documents give equal bytes whatever the batches.
+    This thread reads, others encode, one writes and hashes. A few batches are under way at a time, so
+    memory stays flat; equal documents give equal bytes whatever the batches and threads.
 
     Args:
-        documents: What to encode, in order; drawn in a thread of its own.
+        documents: What to encode, in order.
         tokenizer_uri: Where the tokenizer lies; where it is sealed, its digest becomes a parent.
         output_uri: Where the shards appear.
         config: Sizes.
@@ -75,12 +77,10 @@ def write_shards(
     layout = Layout(vocabulary=tokenizer.vocabulary, eos_id=tokenizer.eos_id, files=[])
     with storage.writing(output_uri) as tree:
         writer = ShardWriter(tree.path, layout, config.tokens_per_file)
-        try:
-            with ahead(_batches(documents, config), DEPTH) as batches, behind(writer.append, DEPTH) as write:
-                for batch in batches:
-                    write(_encode(batch, tokenizer))
-        finally:
-            writer.close()
+        encoded = in_order(_Encode(tokenizer), _batches(documents, config), threads=_encoders())
+        with contextlib.closing(writer), contextlib.closing(encoded):
+            for _ in in_order(writer.append, encoded, threads=1):
+                pass
         quarantined = _keep_faults(quarantine, tree.path)
         facts = _facts(layout, tokenizer.fingerprint, writer.tokens, quarantined)
         return _seal(tree, layout, facts, {**parents, **_tokenizer_parent(tokenizer_uri)}, writer.entries)
@@ -157,22 +157,35 @@ def _batches(documents: Iterable[Document], config: ShardConfig) -> Iterator[lis
         yield batch
 
 
-def _encode(batch: Sequence[Document], tokenizer: TextTokenizer) -> Encoded:
-    """Encode prompt, rest and end-of-text of each document; a plain one has an empty prompt.
+def _encoders() -> int:
+    return min(ENCODERS, len(os.sched_getaffinity(0)))
 
-    Prompt and target are encoded apart, so that a prompt has the same ids whatever follows it.
-    """
-    pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
-    ids, ends = tokenizer.encode_joined(pieces)
-    starts_N = np.concatenate([[0], ends[2:-1:3]])
-    return Encoded(
-        ids=ids,
-        ends_N=ends[2::3],
-        prompts_N=ends[::3] - starts_N,
-        sources=[document.source for document in batch],
-        origins=[document.file for document in batch],
-        lines=[document.line for document in batch],
-    )
+
+class _Encode:
+    """Encodes batches, in any number of threads."""
+
+    def __init__(self, tokenizer: TextTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._of_thread = threading.local()
+
+    def __call__(self, batch: Sequence[Document]) -> Encoded:
+        """Encode prompt, rest and end-of-text of each document; a plain one has an empty prompt.
+
+        Prompt and target are encoded apart, so that a prompt has the same ids whatever follows it.
+        """
+        if not hasattr(self._of_thread, "encode"):
+            self._of_thread.encode = self._tokenizer.encoder()
+        pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
+        ids, ends = self._of_thread.encode(pieces)
+        starts_N = np.concatenate([[0], ends[2:-1:3]])
+        return Encoded(
+            ids=ids,
+            ends_N=ends[2::3],
+            prompts_N=ends[::3] - starts_N,
+            sources=[document.source for document in batch],
+            origins=[document.file for document in batch],
+            lines=[document.line for document in batch],
+        )
 
 
 def _keep_faults(quarantine: Quarantine | None, folder: Path) -> int:
