@@ -176,7 +176,10 @@ class _Encode:
         if not hasattr(self._of_thread, "encode"):
             self._of_thread.encode = self._tokenizer.encoder()
         pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
-        ids, ends = self._of_thread.encode(pieces)
+        try:
+            ids, ends = self._of_thread.encode(pieces)
+        except (TypeError, UnicodeError) as error:
+            raise _unencodable(batch) or error from error
         starts_N = np.concatenate([[0], ends[2:-1:3]])
         return Encoded(
             ids=ids,
@@ -186,6 +189,17 @@ class _Encode:
             origins=[document.file for document in batch],
             lines=[document.line for document in batch],
         )
+
+
+def _unencodable(batch: Sequence[Document]) -> DataError | None:
+    """The error about the first document whose text is no UTF-8; None where all are."""
+    for document in batch:
+        try:
+            (document.prompt + document.text + document.target).encode()
+        except UnicodeEncodeError:
+            where = f"{document.file}:{document.line}"
+            return DataError(f"{where} has half a surrogate pair, which is no UTF-8. Repair or remove the document.")
+    return None
 
 
 def _keep_faults(quarantine: Quarantine | None, folder: Path) -> int:
