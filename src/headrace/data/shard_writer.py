@@ -11,31 +11,17 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.artifacts import FileEntry
+from headrace.data.encoding import Encoded
 from headrace.data.shard_files import RECORD, FileLayout, Layout
 
 SYNC_BYTES = 2**26
 """Written between two calls for the disk, which so works while the next batch is encoded."""
-
-
-class Encoded(NamedTuple):
-    """A batch of documents as ids."""
-
-    ids: npt.NDArray[np.uint32]
-    """Documents end to end, each closed by its end-of-text."""
-    ends_N: npt.NDArray[np.int64]
-    """Where each document ends in `ids`."""
-    prompts_N: npt.NDArray[np.int64]
-    """Prompt tokens of each."""
-    sources: Sequence[str]
-    origins: Sequence[str]
-    """The input file of each."""
-    lines: Sequence[int]
 
 
 class HashedFile:

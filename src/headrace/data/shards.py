@@ -1,31 +1,28 @@
-"""Documents to token shards: encode in a stream, join what was encoded apart, open what was sealed."""
+"""Documents to token shards, in a stream: read, encoded, written and hashed at the same time."""
 
-import json
+import contextlib
 import os
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from headrace import storage
-from headrace.artifacts import FileEntry, Manifest, Tokenizer, TokenShards
-from headrace.config import decode, encode
+from headrace.artifacts import Manifest, Tokenizer
+from headrace.data.combine import combine_shards
 from headrace.data.documents import Document
-from headrace.data.overlap import ahead, behind
+from headrace.data.encoding import Encoder, cut_batches
+from headrace.data.overlap import in_order
 from headrace.data.quarantine import Quarantine
-from headrace.data.shard_files import FileLayout, Layout, OpenShards
-from headrace.data.shard_writer import Encoded, ShardWriter
+from headrace.data.sealed_shards import QUARANTINE_FILE, describe, keep_faults, open_shards, seal
+from headrace.data.shard_files import Layout, OpenShards
+from headrace.data.shard_writer import ShardWriter
 from headrace.data.tokenizer import END_OF_TEXT, TextTokenizer, load_tokenizer
-from headrace.errors import ConfigError, DataError, MismatchError
+from headrace.errors import ConfigError, DataError
 
 __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
 
-QUARANTINE_FILE = "quarantine.jsonl"
-DEPTH = 2
-"""Batches that wait between reading and encoding, and between encoding and writing."""
+ENCODERS = 3
+"""Threads that encode, where there are as many cores: what one thread reads keeps two or three busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +31,8 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**23
-    """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
+    characters_per_batch: int = 2**20
+    """A batch ends earlier once its texts reach this length: it should fit a core's cache, not only memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
 
@@ -57,11 +54,11 @@ def write_shards(
 ) -> Manifest:
     """Encode documents and seal them as `TokenShards`.
 
-    One thread reads, one encodes (on all cores), one writes and hashes. A few batches are under way at a
-    time, so memory stays flat; equal documents give equal bytes whatever the batches.
+    This thread reads, others encode, one writes and hashes. A few batches are under way at a time, so
+    memory stays flat; equal documents give equal bytes whatever the batches and threads.
 
     Args:
-        documents: What to encode, in order; drawn in a thread of its own.
+        documents: What to encode, in order.
         tokenizer_uri: Where the tokenizer lies; where it is sealed, its digest becomes a parent.
         output_uri: Where the shards appear.
         config: Sizes.
@@ -77,67 +74,14 @@ def write_shards(
     layout = Layout(vocabulary=tokenizer.vocabulary, eos_id=tokenizer.eos_id, files=[])
     with storage.writing(output_uri) as tree:
         writer = ShardWriter(tree.path, layout, config.tokens_per_file)
-        try:
-            with ahead(_batches(documents, config), DEPTH) as batches, behind(writer.append, DEPTH) as write:
-                for batch in batches:
-                    write(_encode(batch, tokenizer))
-        finally:
-            writer.close()
-        _check_filled(layout, str(output_uri), may_be_empty=may_be_empty)
-        quarantined = _keep_faults(quarantine, tree.path)
-        facts = _facts(layout, tokenizer.fingerprint, writer.tokens, quarantined)
-        return _seal(tree, layout, facts, {**parents, **_tokenizer_parent(tokenizer_uri)}, writer.entries)
-
-
-def combine_shards(uris: Sequence[str], output_uri: str | Path) -> Manifest:
-    """Join shards made apart, for instance by parallel tasks, in the order given.
-
-    Each part is hashed once. Its files are linked where the file system can, rather than copied.
-
-    Raises:
-        MismatchError: They were encoded by different tokenizers.
-    """
-    parts = [open_shards(uri) for uri in uris]
-    if not parts:
-        raise ConfigError("There are no shards to combine. Give one URI or more.")
-    for part, uri in zip(parts, uris, strict=True):
-        _check_tokenizer(str(uri), part.fingerprint, parts[0].fingerprint)
-    layout = Layout(vocabulary=parts[0].vocabulary, eos_id=parts[0].eos_id, files=[])
-    tokens: Counter[str] = Counter()
-    entries: dict[str, FileEntry] = {}
-    with storage.writing(output_uri) as tree:
-        for part in parts:
-            tokens.update(part.sources)
-            entries.update(_take_files(part, tree.path, layout))
-        _check_filled(layout, str(output_uri))
-        facts = _facts(layout, parts[0].fingerprint, tokens, sum(part.stored.facts.quarantined for part in parts))
-        parents = {f"shards_{number}": part.digest for number, part in enumerate(parts)}
-        return _seal(tree, layout, facts, parents, entries)
-
-
-def open_shards(uri: str | Path, tokenizer: str | None = None, *, verify: bool = True) -> OpenShards:
-    """Open a `TokenShards` artifact.
-
-    Args:
-        uri: Where it stands.
-        tokenizer: Fingerprint the tokens must have been encoded under; None accepts any.
-        verify: Hash every file first.
-
-    Raises:
-        MismatchError: Another tokenizer encoded them.
-        IntegrityError: A file is missing, short or altered.
-    """
-    stored = storage.read(uri, TokenShards, verify=verify)
-    if tokenizer is not None:
-        _check_tokenizer(str(uri), stored.facts.tokenizer, tokenizer)
-    return OpenShards(stored)
-
-
-def _check_tokenizer(uri: str, found: str, wanted: str) -> None:
-    if found != wanted:
-        raise MismatchError(
-            f"{uri} was encoded by tokenizer {found[:12]}, and {wanted[:12]} is wanted. Encode the corpus again."
-        )
+        batches = cut_batches(documents, config.documents_per_batch, config.characters_per_batch)
+        encoded = in_order(Encoder(tokenizer), batches, threads=_encoders())
+        with contextlib.closing(writer), contextlib.closing(encoded):
+            for _ in in_order(writer.append, encoded, threads=1):
+                pass
+        quarantined = keep_faults(quarantine, tree.path)
+        facts = describe(layout, tokenizer.fingerprint, writer.tokens, quarantined)
+        return seal(tree, layout, facts, {**parents, **_tokenizer_parent(tokenizer_uri)}, writer.entries, may_be_empty)
 
 
 def _check_end(tokenizer: TextTokenizer, uri: str) -> None:
@@ -147,95 +91,8 @@ def _check_end(tokenizer: TextTokenizer, uri: str) -> None:
         )
 
 
-def _batches(documents: Iterable[Document], config: ShardConfig) -> Iterator[list[Document]]:
-    """Group documents up to a number of them and a number of characters."""
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text) + len(document.prompt) + len(document.target)
-        if len(batch) == config.documents_per_batch or characters >= config.characters_per_batch:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _encode(batch: Sequence[Document], tokenizer: TextTokenizer) -> Encoded:
-    """Encode prompt, rest and end-of-text of each document; a plain one has an empty prompt.
-
-    Prompt and target are encoded apart, so that a prompt has the same ids whatever follows it.
-    """
-    pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
-    ids, ends = tokenizer.encode_joined(pieces)
-    starts_N = np.concatenate([[0], ends[2:-1:3]])
-    return Encoded(
-        ids=ids,
-        ends_N=ends[2::3],
-        prompts_N=ends[::3] - starts_N,
-        sources=[document.source for document in batch],
-        origins=[document.file for document in batch],
-        lines=[document.line for document in batch],
-    )
-
-
-def _keep_faults(quarantine: Quarantine | None, folder: Path) -> int:
-    """Write what was quarantined, if it was not too much; returns how many."""
-    if quarantine is None or not quarantine.faults:
-        return 0
-    quarantine.check()
-    with (folder / QUARANTINE_FILE).open("w", encoding="utf-8") as file:
-        for fault in quarantine.faults:
-            file.write(json.dumps({"file": fault.file, "line": fault.line, "reason": fault.reason}) + "\n")
-    return len(quarantine.faults)
-
-
-def _take_files(part: OpenShards, folder: Path, layout: Layout) -> Iterator[tuple[str, FileEntry]]:
-    """Bring a part's files to `folder` under their next names; yields what they are known to hold."""
-    known = part.stored.manifest.files
-    for file in part.layout.files:
-        name = f"{len(layout.files):05d}"
-        for suffix in (".tokens", ".index"):
-            _link(part.path / f"{file.name}{suffix}", folder / f"{name}{suffix}")
-            yield f"{name}{suffix}", known[f"{file.name}{suffix}"]
-        layout.files.append(decode(FileLayout, encode(file) | {"name": name}))
-    if QUARANTINE_FILE in known:
-        with (folder / QUARANTINE_FILE).open("ab") as faults:
-            faults.write((part.path / QUARANTINE_FILE).read_bytes())
-
-
-def _link(source: Path, target: Path) -> None:
-    """Give a sealed file a second name; copy it where the file system cannot."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _facts(layout: Layout, tokenizer: str, tokens: Mapping[str, int], quarantined: int) -> TokenShards:
-    return TokenShards(
-        tokenizer=tokenizer,
-        documents=sum(file.documents for file in layout.files),
-        tokens=sum(file.tokens for file in layout.files),
-        sources=dict(sorted(tokens.items())),
-        quarantined=quarantined,
-    )
-
-
-def _check_filled(layout: Layout, uri: str, *, may_be_empty: bool = False) -> None:
-    if not layout.files and not may_be_empty:
-        raise DataError(f"{uri} would hold no document: the corpora are empty. Give at least one document.")
-
-
-def _seal(
-    tree: storage.Tree,
-    layout: Layout,
-    facts: TokenShards,
-    parents: Mapping[str, str],
-    entries: Mapping[str, FileEntry],
-) -> Manifest:
-    layout.save(tree.path)
-    return tree.commit(facts, parents, entries)
+def _encoders() -> int:
+    return min(ENCODERS, os.cpu_count() or 1)
 
 
 def _tokenizer_parent(uri: str | Path) -> dict[str, str]:

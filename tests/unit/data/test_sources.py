@@ -93,7 +93,9 @@ def test_a_piece_keeps_every_setting_of_its_source(data: Path) -> None:
     out = gathered(data, ni={"uri": "ni/task1_a.json", **settings}, pile={"uri": "pile", "format": "pile"})
     assert splits(out)["exam"] == [str(data / "ni/task1_a.json")]
     (piece,) = split_pieces(out, "exam")
-    assert piece == Piece(source="ni", format="natural_instructions", uri=str(data / "ni/task1_a.json"), **settings)
+    file = data / "ni/task1_a.json"
+    size = file.stat().st_size
+    assert piece == Piece(source="ni", format="natural_instructions", uri=str(file), bytes=size, **settings)
     (document,) = read_piece(piece)
     assert document.prompt == "Say it.\n\nInput: a\nOutput: b\n\nInput: c\nWrong output: d\n\nInput: e\nOutput:"
     assert [piece.partition("=")[0] for piece in pieces(out)] == ["text:pile"] * 2
