@@ -85,15 +85,15 @@ def make_inputs(folder: Path) -> Inputs:
     return Inputs(shards, SpecialTokens(tokenizer.vocabulary, padded_size(tokenizer.vocabulary)), tokenizer.eos_id)
 
 
-def plain_rows(inputs: Inputs, case: Case) -> Iterator[int]:
-    """Positions filled by one row after another of the plain collator, over the text alone."""
+def plain_batches(inputs: Inputs, case: Case) -> Iterator[int]:
+    """Positions filled by one batch after another of the plain collator, over the text alone."""
     denoisers = [(d.share, inputs.special.mode(d.mode), d.mean_span_tokens, d.rate) for d in UL2R]
     collator = PlainCollator(denoisers, inputs.special.sentinels, inputs.eos_id, case.context_tokens)
     text = inputs.shards["text"]
     while True:
         documents = (text.document(n).tolist()[:-1] for n in range(len(text)))
-        for _, _, segments, _ in collator.rows(documents):
-            yield sum(segment > 0 for segment in segments)
+        for _, _, segments, _ in collator.batches(documents, case.rows):
+            yield int(np.count_nonzero(segments))
 
 
 def speed(take: Callable[[], int], seconds: float = SECONDS) -> float:
@@ -107,7 +107,7 @@ def speed(take: Callable[[], int], seconds: float = SECONDS) -> float:
 def measure(inputs: Inputs, case: Case) -> dict[str, float]:
     """Medians over rounds in which the sides take turns."""
     mixed, denoised = inputs.stream(case, MIXTURE), inputs.stream(case, {"pile": SourceConfig(objective="ul2")})
-    plain = plain_rows(inputs, case)
+    plain = plain_batches(inputs, case)
     found: dict[str, list[float]] = {"mixture": [], "ul2": [], "plain": []}
     for _ in range(ROUNDS):
         found["mixture"].append(speed(lambda: mixed.next().filled()))

@@ -7,6 +7,9 @@ It is what the vectorised loader is compared with: for its distribution in tests
 import random
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+import numpy.typing as npt
+
 Row = tuple[list[int], list[int], list[int], list[bool]]
 UNSCORED = -100
 
@@ -95,3 +98,12 @@ class PlainCollator:
     def _padded(self, tokens: list[int], labels: list[int], segments: list[int], prefix: list[bool]) -> Row:
         room = self.context - len(tokens)
         return tokens + [0] * room, labels + [UNSCORED] * room, segments + [0] * room, prefix + [False] * room
+
+    def batches(self, texts: Iterable[list[int]], rows: int) -> Iterator[list[npt.NDArray[np.int64]]]:
+        """Tokens, labels, segments and prompt flags of that many rows, as arrays."""
+        taken: list[Row] = []
+        for row in self.rows(texts):
+            taken.append(row)
+            if len(taken) == rows:
+                yield [np.array(column) for column in zip(*taken, strict=True)]
+                taken = []
