@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.data.plain_denoise import PlainCollator
 from headrace.data.denoise import UL2R
+from headrace.data.documents import read_documents
 from headrace.data.loader import BatchStream, LoaderConfig, SourceConfig
 from headrace.data.shards import OpenShards, ShardConfig, open_shards, write_shards
 from headrace.data.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
@@ -80,7 +81,7 @@ def make_inputs(folder: Path) -> Inputs:
     tokenizer = load_tokenizer(folder / "tokenizer")
     shards = {}
     for name in lines:
-        write_shards([str(folder / f"{name}.jsonl")], folder / "tokenizer", folder / name, ShardConfig())
+        write_shards(read_documents(str(folder / f"{name}.jsonl")), folder / "tokenizer", folder / name, ShardConfig())
         shards[name] = open_shards(folder / name)
     return Inputs(shards, SpecialTokens(tokenizer.vocabulary, padded_size(tokenizer.vocabulary)), tokenizer.eos_id)
 

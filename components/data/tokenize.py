@@ -24,11 +24,13 @@ def tokenize(
     """
     from headrace.config import decode
     from headrace.data.corpus import locate
+    from headrace.data.documents import read_documents, sealed_parents
     from headrace.data.shards import ShardConfig, write_shards
     from headrace.tracking import task
 
     with task(config, {"corpus": corpus, "tokenizer": tokenizer}) as run:
         split, uri = locate(corpus.path, piece)
-        manifest = write_shards([uri], tokenizer.path, tokens.path, decode(ShardConfig, config))
+        shards, parents = decode(ShardConfig, config), sealed_parents([uri])
+        manifest = write_shards(read_documents(uri), tokenizer.path, tokens.path, shards, parents=parents)
         tokens.metadata["split"] = split
         run.made(tokens, manifest, f"{manifest.facts.tokens:,} tokens")

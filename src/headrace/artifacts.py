@@ -65,6 +65,8 @@ class TokenShards:
     tokens: int
     sources: dict[str, int]
     """Tokens per source, summing to `tokens`."""
+    quarantined: int = 0
+    """Documents left out as faulty; `quarantine.jsonl` says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -62,19 +62,22 @@ class Tree:
         self.path = path
         self.manifest: Manifest | None = None
 
-    def commit(self, facts: Any, parents: Mapping[str, str] | None = None) -> Manifest:
+    def commit(
+        self, facts: Any, parents: Mapping[str, str] | None = None, known: Mapping[str, FileEntry] | None = None
+    ) -> Manifest:
         """Seal what lies under `path`; the tree appears at its URI when the `with` block ends.
 
         Args:
             facts: The dataclass of `headrace.artifacts` that describes the files.
             parents: Digests of the artifacts they were made from, by role.
+            known: Entries of files that were hashed while they were written, and are not read again.
 
         Raises:
             ConfigError: A fact has another type than its dataclass says.
         """
         # As they will be read back: a 3 among floats would otherwise change the digest by becoming 3.0.
         facts = decode(type(facts), encode(facts))
-        self.manifest = Manifest(facts=facts, files=hash_files(self.path), parents=dict(parents or {}))
+        self.manifest = Manifest(facts=facts, files=hash_files(self.path, known), parents=dict(parents or {}))
         (self.path / MANIFEST).write_text(self.manifest.to_json(), encoding="utf-8")
         return self.manifest
 
@@ -210,11 +213,11 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def hash_files(directory: Path) -> dict[str, FileEntry]:
-    """Size and SHA-256 of every file under `directory` but its manifest, by relative path."""
+def hash_files(directory: Path, known: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
+    """Size and SHA-256 of every file under `directory` but its manifest, by relative path; `known` ones as given."""
     paths = {p.relative_to(directory).as_posix(): p for p in sorted(directory.rglob("*")) if p.is_file()}
     return {
-        name: FileEntry(bytes=path.stat().st_size, sha256=hash_file(path))
+        name: (known or {}).get(name) or FileEntry(bytes=path.stat().st_size, sha256=hash_file(path))
         for name, path in paths.items()
         if name != MANIFEST
     }

@@ -1,47 +1,40 @@
-"""Read documents from `.txt`, `.jsonl` and `.jsonl.zst`, local or in a bucket, one at a time.
+"""Read the documents of a corpus, local, in a bucket or on a hub, one at a time and in any of the known formats.
 
-A `.txt` file is one document. A line of `.jsonl` is an object with `text`, or with `prompt` and
-`target`; `source` (or the Pile's `meta.pile_set_name`) says where it came from. Files are streamed:
-memory holds one block and one document, however large the file.
+Files are streamed: memory holds one block and one document, however large the file; a task file, which is one
+JSON value, is held whole. What is no document is handed to a quarantine, or refused at once where there is none.
 """
 
 import fnmatch
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from headrace import buckets, storage
-from headrace.data.lines import decode_line, open_file, read_lines
+from headrace.artifacts import MANIFEST
+from headrace.data import hub
+from headrace.data.formats import SUFFIXES_OF, check_format, read_file
+from headrace.data.formats.document import Document, Origin
+from headrace.data.formats.names import SUFFIXES
+from headrace.data.quarantine import Fault, Quarantine
 from headrace.errors import DataError
 
-SUFFIXES = (".txt", ".jsonl", ".jsonl.zst")
+__all__ = ["Document", "list_sources", "read_documents", "sealed_parents"]
+
 WILDCARDS = "*?["
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One piece of text, or one instruction with its answer."""
-
-    source: str
-    text: str = ""
-    """The whole of a plain document; empty for an instruction."""
-    prompt: str = ""
-    target: str = ""
-    """The answer; empty for a plain document, never for an instruction."""
-
-
-def list_sources(uri: str) -> list[str]:
-    """Files of a corpus, sorted: a file, a directory, a glob, or the same under `gs://`.
+def list_sources(uri: str, format: str = "auto") -> list[str]:
+    """Files of a corpus, sorted: a file, a directory, a glob, the same under `gs://`, or a `hub:` name.
 
     Raises:
-        DataError: Nothing is there, or nothing of a known format.
+        DataError: Nothing is there, or nothing that the format comes in.
     """
+    if hub.is_hub(uri):
+        return [hub.resolve(uri)]
     names = _list_bucket(uri) if buckets.is_bucket(uri) else _list_local(uri)
-    readable = sorted(name for name in names if name.endswith(SUFFIXES))
+    suffixes = SUFFIXES_OF[check_format(format)]
+    readable = sorted(name for name in names if name.endswith(suffixes) and name.rpartition("/")[2] != MANIFEST)
     if not readable:
-        reason = f"holds no {', '.join(SUFFIXES)} file" if names else "does not exist"
+        reason = f"holds no {', '.join(suffixes)} file" if names else "does not exist"
         raise DataError(f"{uri} {reason}. Give a file, a directory or a quoted glob such as 'corpus/*.jsonl'.")
     return readable
 
@@ -69,24 +62,54 @@ def _first_wildcard(uri: str) -> int:
     return min((uri.find(sign) for sign in WILDCARDS if sign in uri), default=len(uri))
 
 
-def read_documents(uri: str) -> Iterator[Document]:
+def read_documents(
+    uri: str,
+    *,
+    source: str = "",
+    format: str = "auto",
+    positive_examples: int = 2,
+    negative_examples: int = 0,
+    quarantine: Quarantine | None = None,
+) -> Iterator[Document]:
     """Yield the documents of a corpus, file by file in sorted order.
 
-    Documents without a source of their own are named after the corpus. Empty texts and blank lines are
-    passed over.
+    Args:
+        uri: What `list_sources` takes.
+        source: What the corpus is called; its subsets become `SOURCE/SUBSET`. Documents that neither this
+            nor the file names are called after the corpus's file or folder.
+        format: One of `headrace.data.formats.Format`.
+        positive_examples: Shown before each instance of a Natural-Instructions task.
+        negative_examples: The same of wrong outputs.
+        quarantine: Takes what is no document, and is told of each that is; its limit is for the caller to check.
 
     Raises:
-        DataError: A file that is missing, empty, not UTF-8, truncated, or not what its name says;
-            one line with the file, the line number and the reason.
+        DataError: A file that is missing, empty, truncated or not what its name says; without a quarantine,
+            also anything in it that is no document. One line with the file, the line number and the reason.
+        UnavailableError: A bucket or hub does not answer.
     """
+    shown = {"positive_examples": positive_examples, "negative_examples": negative_examples}
     default = _corpus_name(uri)
-    for name in list_sources(uri):
-        count = 0
-        for document in _read_text(name, default) if name.endswith(".txt") else _read_jsonl(name, default):
-            count += 1
-            yield document
-        if not count:
-            raise DataError(f"{name} is empty: it holds no document. Remove it or fill it.")
+    for file in list_sources(uri, format):
+        outside = hub.is_hub(file) or buckets.is_bucket(file)
+        origin = Origin(file if outside else str(Path(file).absolute()), source, default)
+        items = hub.read_hub(origin, format) if hub.is_hub(file) else read_file(origin, format, **shown)
+        empty = True
+        for item in items:
+            empty = False
+            if isinstance(item, Fault):
+                _set_apart(item, quarantine)
+                continue
+            if quarantine is not None:
+                quarantine.seen()
+            yield item
+        if empty:
+            raise DataError(f"{file} is empty: it holds no document. Remove it or fill it.")
+
+
+def _set_apart(fault: Fault, quarantine: Quarantine | None) -> None:
+    if quarantine is None:
+        raise DataError(f"{fault}. Repair or remove it.")
+    quarantine.add(fault.file, fault.line, fault.reason)
 
 
 def sealed_parents(uris: Sequence[str]) -> dict[str, str]:
@@ -101,65 +124,11 @@ def sealed_parents(uris: Sequence[str]) -> dict[str, str]:
 
 
 def _corpus_name(uri: str) -> str:
-    """What a corpus is called: its file or folder, or the folder of a glob."""
+    """What a corpus is called: its file or folder, the folder of a glob, or its name on a hub."""
+    if hub.is_hub(uri):
+        return hub.parse_name(uri).name.rstrip("/").rpartition("/")[2]
     parts = [part for part in uri.rstrip("/").split("/") if not set(part) & set(WILDCARDS)]
     name = parts[-1] if parts else "corpus"
     for suffix in SUFFIXES:
         name = name.removesuffix(suffix)
     return name or "corpus"
-
-
-def _read_text(name: str, default: str) -> Iterator[Document]:
-    with open_file(name) as file:
-        text = decode_line(file.read(), name, 0)
-    if text:
-        yield Document(source=default, text=text)
-
-
-def _read_jsonl(name: str, default: str) -> Iterator[Document]:
-    for number, line in enumerate(read_lines(name), start=1):
-        if line.strip():
-            document = _parse(decode_line(line, name, number), f"{name}:{number}", default)
-            if document is not None:
-                yield document
-
-
-def _parse(line: str, where: str, default: str) -> Document | None:
-    """Turn one line into a document; None where its text is empty."""
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where} is broken JSON ({error}). Repair or remove the line.") from error
-    if not isinstance(values, dict):
-        raise DataError(f'{where} is a JSON {type(values).__name__}, not an object. Write {{"text": ...}}.')
-    source = _source(values, default)
-    if "text" in values:
-        text = _field(values, "text", where)
-        return Document(source=source, text=text) if text else None
-    prompt, target = _field(values, "prompt", where), _field(values, "target", where)
-    if not target:
-        raise DataError(f"{where} has an empty 'target': there is nothing to learn. Fill or remove the line.")
-    return Document(source=source, prompt=prompt, target=target)
-
-
-def _source(values: dict[str, Any], default: str) -> str:
-    meta = values.get("meta")
-    named = values.get("source") or (meta.get("pile_set_name") if isinstance(meta, dict) else None)
-    return str(named) if named else default
-
-
-def _field(values: dict[str, Any], key: str, where: str) -> str:
-    """Read one text field, and refuse what could not be written as UTF-8 again."""
-    if key not in values:
-        raise DataError(f"{where} has no {key!r}: a line needs 'text', or 'prompt' and 'target'. Add the field.")
-    text = values[key]
-    if not isinstance(text, str):
-        raise DataError(f"{where} has a {key!r} of type {type(text).__name__}. Make it a string.")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{where} has half a surrogate pair in {key!r}, which is no UTF-8. Repair the line."
-            ) from error
-    return text

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from headrace import buckets
+from headrace.data import frames
 from headrace.errors import DataError
 
 BLOCK_BYTES = 2**18
-FED_BYTES = 2**10
-"""Compressed bytes unpacked at a time: few, since a run of repetitions unpacks to thousands of times its size."""
 MAX_WINDOW_BYTES = 2**31
 """Zstandard's `--long=31`; archives of corpora are often packed that way."""
 
@@ -53,7 +52,7 @@ def unpack(blocks: Iterable[bytes], name: str) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
     frame = None
     try:
-        for block in (whole[at : at + FED_BYTES] for whole in blocks for at in range(0, len(whole), FED_BYTES)):
+        for block in frames.cut(blocks):
             while block:
                 frame = frame or decompressor.decompressobj()
                 yield frame.decompress(block)

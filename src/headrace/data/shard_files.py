@@ -25,8 +25,9 @@ from headrace.storage import Stored
 LAYOUT_FILE = "shards.json"
 SHOWN = 8
 """Sources that an error names."""
-RECORD = np.dtype([("end", "<u8"), ("prompt_tokens", "<u4"), ("source", "<u4")])
-"""Where a document ends in its file, how many of its tokens are prompt, and its source's number."""
+RECORD = np.dtype([("end", "<u8"), ("prompt_tokens", "<u4"), ("source", "<u4"), ("origin", "<u4"), ("line", "<u4")])
+"""Where a document ends in its file, how many of its tokens are prompt, the number of its source, and the
+number of the file it was read from with its line there."""
 Ids: TypeAlias = npt.NDArray[Any]
 
 
@@ -41,6 +42,8 @@ class FileLayout:
     """Documents with a prompt."""
     sources: list[str] = field(default_factory=list)
     """Names behind the numbers in the index."""
+    origins: list[str] = field(default_factory=list)
+    """Files that the documents were read from, behind their numbers in the index."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +83,7 @@ class OpenShards:
         self._tokens = [_map(name.with_suffix(".tokens"), self.layout.dtype) for name in names]
         self._index = [_map(name.with_suffix(".index"), RECORD) for name in names]
         self._first = np.cumsum([0] + [file.documents for file in self.layout.files])
-        self._chosen: npt.NDArray[np.uint32 | np.int64] | None = None
+        self._chosen: npt.NDArray[Any] | None = None
         """Numbers in the artifact of the documents of a view; None for all."""
 
     def __len__(self) -> int:
@@ -101,15 +104,16 @@ class OpenShards:
         view = copy.copy(self)
         view.sources = {name: tokens for name, tokens in self.sources.items() if name in names}
         view.tokens = sum(view.sources.values())
-        found = np.flatnonzero(np.concatenate([self._matches(file, names) for file in range(len(self._index))]))
-        found = found if self._chosen is None else self._chosen[np.isin(self._chosen, found)]
-        view._chosen = found.astype(np.uint32) if self._first[-1] < 2**32 else found
+        matches = np.concatenate([self._matches(file, names) for file in range(len(self._index))])
+        chosen = np.flatnonzero(matches) if self._chosen is None else self._chosen[matches[self._chosen]]
+        view._chosen = chosen.astype(np.uint32 if len(matches) < 2**32 else np.int64)
         return view
 
     def _matches(self, file: int, names: Set[str]) -> npt.NDArray[np.bool_]:
         """Which documents of one file are of the sources `names`."""
         wanted = np.array([name in names for name in self.layout.files[file].sources])
-        return wanted[self._index[file]["source"]]
+        matches: npt.NDArray[np.bool_] = wanted[self._index[file]["source"]]
+        return matches
 
     def numbers(self, numbers_N: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Numbers that documents of a view have in the whole artifact."""
@@ -134,7 +138,8 @@ class OpenShards:
     def origin(self, number: int) -> str:
         """`FILE:LINE` that a document was read from: its id."""
         file, row = self._locate(number)
-        return f"{self.path / self.layout.files[file].name}:{row + 1}"
+        record = self._index[file][row]
+        return f"{self.layout.files[file].origins[int(record['origin'])]}:{record['line']}"
 
     def prompted(self) -> int:
         """Documents that have a prompt."""

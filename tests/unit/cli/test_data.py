@@ -9,6 +9,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import LEDGER_FILE
 from headrace.cli.app import run_app
+from headrace.data.documents import read_documents
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.shards import ShardConfig, open_shards, write_shards
 from headrace.data.tokenizer import TokenizerConfig, train_tokenizer
@@ -36,7 +37,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in documents))
     train_tokenizer([str(root / "text.jsonl")], root / "tokenizer", TokenizerConfig(vocabulary=280))
     for name in lines:
-        write_shards([str(root / f"{name}.jsonl")], root / "tokenizer", root / f"{name}-shards", ShardConfig())
+        write_shards(
+            read_documents(str(root / f"{name}.jsonl")), root / "tokenizer", root / f"{name}-shards", ShardConfig()
+        )
     config = TrainConfig(
         model=GPTJConfig(vocab_size=320, n_layer=1, d_model=32, n_head=2, d_ff=64, rotary_dim=8, context_tokens=48),
         data=LoaderConfig(context_tokens=48, rows=4, sources=MIXTURE, window_rows=8),
@@ -95,7 +98,7 @@ def test_changed_shards_are_detected(root: Path, tmp_path: Path, capsys) -> None
     tokens = next((tmp_path / "bits").glob("*.tokens"))
     tokens.write_bytes(tokens.read_bytes()[:-2] + b"\x07\x00")
     (root / "other.jsonl").write_text('{"text": "another text"}\n')
-    write_shards([str(root / "other.jsonl")], root / "tokenizer", tmp_path / "others", ShardConfig())
+    write_shards(read_documents(str(root / "other.jsonl")), root / "tokenizer", tmp_path / "others", ShardConfig())
     capsys.readouterr()
     for uri, complaint in ((tmp_path / "bits", "altered"), (tmp_path / "others", "Give the shards of the run")):
         assert run_app([*trace, str(uri)]) == 1

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.data.documents import read_documents
 from headrace.data.shards import OpenShards, ShardConfig, open_shards, write_shards
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 
@@ -42,7 +43,7 @@ def tokenizer(tokenizer_uri: str) -> TextTokenizer:
 def shards_of(tmp_path: Path, tokenizer_uri: str) -> Callable[..., OpenShards]:
     def make(lines: Iterable[dict[str, Any]], name: str = "shards", **config: int) -> OpenShards:
         corpus = write_lines(tmp_path / f"{name}.jsonl", lines)
-        write_shards([str(corpus)], tokenizer_uri, tmp_path / name, ShardConfig(**config))
+        write_shards(read_documents(str(corpus)), tokenizer_uri, tmp_path / name, ShardConfig(**config))
         return open_shards(tmp_path / name)
 
     return make

@@ -2,6 +2,7 @@ import io
 import itertools
 import json
 import random
+import re
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import zstandard
 from headrace import storage
 from headrace.artifacts import Corpus
 from headrace.data.documents import Document, list_sources, read_documents, sealed_parents
-from headrace.errors import DataError
+from headrace.data.quarantine import Quarantine
+from headrace.errors import ConfigError, DataError
 
 LINES = [
     {"text": "Wasser fließt.\nÜber die Mühle.", "source": "mill"},
@@ -20,10 +22,15 @@ LINES = [
     {"prompt": "Input: Switzerland Output:", "target": " Swiss Franc"},
 ]
 WANTED = [
-    Document(source="mill", text="Wasser fließt.\nÜber die Mühle."),
-    Document(source="Wikipedia (en)", text="水は流れる"),
-    Document(source="corpus", prompt="Input: Switzerland Output:", target=" Swiss Franc"),
+    ("mill", "Wasser fließt.\nÜber die Mühle.", "", ""),
+    ("Wikipedia (en)", "水は流れる", "", ""),
+    ("corpus", "", "Input: Switzerland Output:", " Swiss Franc"),
 ]
+
+
+def contents(uri: object) -> list[tuple[str, str, str, str]]:
+    """Source, text, prompt and target of every document."""
+    return [(found.source, found.text, found.prompt, found.target) for found in read_documents(str(uri))]
 
 
 def as_jsonl(lines: list[dict[str, object]], *, ascii_only: bool = True) -> bytes:
@@ -38,7 +45,9 @@ def compressed(data: bytes) -> bytes:
 @pytest.mark.parametrize("end", [b"", b"\n", b"\n\n  \n"])
 def test_lines_become_documents_with_their_sources(tmp_path: Path, ascii_only: bool, end: bytes) -> None:
     (tmp_path / "corpus.jsonl").write_bytes(as_jsonl(LINES, ascii_only=ascii_only).rstrip() + end)
-    assert list(read_documents(str(tmp_path / "corpus.jsonl"))) == WANTED
+    documents = list(read_documents(str(tmp_path / "corpus.jsonl")))
+    assert contents(tmp_path / "corpus.jsonl") == WANTED
+    assert [(found.file, found.line) for found in documents] == [(str(tmp_path / "corpus.jsonl"), n) for n in (1, 2, 3)]
 
 
 def test_compressed_lines_are_the_same_documents_in_any_number_of_frames(tmp_path: Path) -> None:
@@ -46,13 +55,15 @@ def test_compressed_lines_are_the_same_documents_in_any_number_of_frames(tmp_pat
     cuts = [0, 5, len(data) // 2, len(data)]
     frames = [compressed(data[start:stop]) for start, stop in itertools.pairwise(cuts)]
     (tmp_path / "corpus.jsonl.zst").write_bytes(b"".join(frames))
-    assert list(read_documents(str(tmp_path / "corpus.jsonl.zst"))) == WANTED
+    assert contents(tmp_path / "corpus.jsonl.zst") == WANTED
 
 
 def test_a_text_file_is_one_document_to_the_last_byte(tmp_path: Path) -> None:
     text = "  Erste Zeile\r\n\n\tzweite\u2028Zeile\n"
     (tmp_path / "mill.txt").write_bytes(text.encode())
-    assert list(read_documents(str(tmp_path / "mill.txt"))) == [Document(source="mill", text=text)]
+    assert list(read_documents(str(tmp_path / "mill.txt"))) == [
+        Document(source="mill", text=text, file=str(tmp_path / "mill.txt"), line=1)
+    ]
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
@@ -67,9 +78,28 @@ def test_lines_longer_than_a_block_and_line_separators_within_them_survive(tmp_p
     assert [document.text for document in read_documents(str(tmp_path / "corpus.jsonl"))] == texts
 
 
-def test_empty_texts_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "corpus.jsonl").write_bytes(as_jsonl([{"text": ""}, {"text": "water"}, {"text": ""}]))
-    assert [document.text for document in read_documents(str(tmp_path / "corpus.jsonl"))] == ["water"]
+def test_faults_are_set_apart_with_their_lines_and_stop_nothing(tmp_path: Path) -> None:
+    lines = [b'{"text": "a"}', b"{", b"", b'{"text": ""}', b"\xff", b"7", b'{"prompt": "b", "target": "c"}', b"", b" "]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    (tmp_path / "b.txt").write_bytes(b"\xff")
+    (tmp_path / "c.jsonl").write_bytes(b'{"text": "d"}')
+    quarantine = Quarantine(1.0)
+    found = [document.text + document.prompt for document in read_documents(str(tmp_path), quarantine=quarantine)]
+    assert (found, quarantine.good) == (["a", "b", "d"], 3)
+    a, b = str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")
+    assert [(fault.file, fault.line) for fault in quarantine.faults] == [*((a, n) for n in (2, 3, 4, 5, 6)), (b, 0)]
+    reasons = " | ".join(fault.reason for fault in quarantine.faults)
+    assert re.fullmatch(
+        r"is broken JSON .* \| is blank \| has an empty 'text' \| is not UTF-8: byte 0 is 0xff \| "
+        r"is a JSON int, not an object \| is not UTF-8: byte 0 is 0xff",
+        reasons,
+    )
+
+
+def test_a_file_that_cannot_be_unpacked_is_refused_quarantine_or_not(tmp_path: Path) -> None:
+    (tmp_path / "c.jsonl.zst").write_bytes(compressed(as_jsonl(LINES * 99))[:-9])
+    with pytest.raises(DataError, match="truncated"):
+        list(read_documents(str(tmp_path), quarantine=Quarantine(1.0)))
 
 
 @pytest.fixture
@@ -112,12 +142,17 @@ def test_documents_without_a_source_are_named_after_the_corpus(tree: Path) -> No
     ("name", "data", "complaint"),
     [
         ("c.jsonl", b"", r"c\.jsonl is empty"),
-        ("c.jsonl", b'\n{"text": ""}\n', r"c\.jsonl is empty"),
+        ("c.jsonl", b"\n \n", r"c\.jsonl is empty"),
+        ("c.json", b" ", r"c\.json is empty"),
+        ("c.tsv", b"", r"c\.tsv is empty"),
+        ("c.jsonl", b'{"text": ""}\n', r"c\.jsonl:1 has an empty 'text'"),
         ("c.txt", b"", r"c\.txt is empty"),
         ("c.txt", b"water\xff", r"c\.txt is not UTF-8: byte 5 is 0xff"),
         ("c.jsonl", b'{"text": "a"}\n{"text": "\xe4"}\n', r"c\.jsonl:2 is not UTF-8: byte 10 is 0xe4"),
-        ("c.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', r"c\.jsonl:3 is broken JSON"),
-        ("c.jsonl", b'{"text": "\\ud800"}\n', r"c\.jsonl:1 has half a surrogate pair in 'text'"),
+        ("c.jsonl", b'{"text": "a"}\n\n{"text": "b"}\n', r"c\.jsonl:2 is blank"),
+        ("c.jsonl", b'{"text": "a"}\n{"text": "b"\n', r"c\.jsonl:2 is broken JSON"),
+        ("c.jsonl", b'{"text": "\\ud800"}\n', r"c\.jsonl:1 has half a surrogate pair"),
+        ("c.jsonl", b'{"text": "\\udc00 a"}\n', r"c\.jsonl:1 has half a surrogate pair"),
         ("c.jsonl", b"[" * 100_000, r"c\.jsonl:1 is broken JSON"),
         ("c.jsonl", b'["text"]\n', r"c\.jsonl:1 is a JSON list"),
         ("c.jsonl", b'{"txt": "a"}\n', r"c\.jsonl:1 has no 'prompt'"),
@@ -128,7 +163,7 @@ def test_documents_without_a_source_are_named_after_the_corpus(tree: Path) -> No
         ("c.jsonl.zst", compressed(as_jsonl(LINES * 99))[:-9], r"c\.jsonl\.zst is truncated"),
         ("c.jsonl.zst", compressed(as_jsonl(LINES)) + compressed(as_jsonl(LINES))[:9], r"c\.jsonl\.zst is truncated"),
         ("c.jsonl.zst", b"", r"c\.jsonl\.zst is empty"),
-        ("c.csv", b"a,b\n", r"holds no \.txt, \.jsonl, \.jsonl\.zst file"),
+        ("c.csv", b"a,b\n", r"holds no \.jsonl\.zst, \.jsonl, \.json, \.tsv, \.txt file"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str, data: bytes, complaint: str) -> None:
@@ -145,6 +180,11 @@ def test_flipped_bytes_in_compressed_data_never_pass_as_text(tmp_path: Path) -> 
         (tmp_path / "c.jsonl.zst").write_bytes(data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :])
         with pytest.raises(DataError):
             list(read_documents(str(tmp_path)))
+
+
+def test_an_unknown_format_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'natural_instructions'"):
+        list(read_documents(str(tmp_path), format="natural_instruction"))
 
 
 @pytest.mark.parametrize("name", ["nowhere", "nowhere/*.jsonl", "nowhere.txt"])
@@ -186,7 +226,7 @@ def test_a_sealed_corpus_is_read_and_its_digest_given_as_a_parent(tmp_path: Path
     with storage.writing(tmp_path / "made") as made:
         (made.path / "prose-0.jsonl").write_bytes(as_jsonl(LINES[:2]))
         manifest = made.commit(Corpus(documents=2, sources={"mill": 1, "Wikipedia (en)": 1}))
-    assert list(read_documents(str(tmp_path / "made"))) == WANTED[:2]
+    assert contents(tmp_path / "made") == WANTED[:2]
     uris = [str(tmp_path / "made"), f"{tmp_path}/made/prose-*.jsonl", f"{tmp_path}/made/prose-0.jsonl"]
     for uri in uris:
         assert sealed_parents([uri]) == {"corpus": manifest.digest}
@@ -216,8 +256,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_documents_are_streamed_out_of_a_bucket(bucket: str) -> None:
-    wanted = [*WANTED[:2], Document(source="pile", prompt=LINES[2]["prompt"], target=LINES[2]["target"])]
-    assert list(read_documents(bucket)) == wanted
+    assert contents(bucket) == [*WANTED[:2], ("pile", *WANTED[2][1:])]
+    assert [found.file for found in read_documents(bucket)] == [f"{bucket}/0.jsonl", *[f"{bucket}/1.jsonl.zst"] * 2]
     assert list_sources(f"{bucket}/*.zst") == [f"{bucket}/1.jsonl.zst"]
     assert list_sources(f"{bucket}/0.jsonl") == [f"{bucket}/0.jsonl"]
     with pytest.raises(DataError, match="does not exist"):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from headrace.config import decode, encode
 from headrace.data.batch import Batch
+from headrace.data.documents import read_documents
 from headrace.data.loader import BatchStream, LoaderConfig, SourceConfig
 from headrace.data.shard_files import OpenShards
 from headrace.data.shards import ShardConfig, open_shards, write_shards
@@ -143,7 +144,7 @@ def test_documents_without_tokens_are_skipped_and_counted(tmp_path: Path, tokeni
     backend.save(str(tmp_path / "tokenizer.json"))
     texts = [" " if n % 3 == 0 else f"{n} turns of the wheel" for n in range(30)]
     (tmp_path / "c.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    write_shards([str(tmp_path / "c.jsonl")], tmp_path, tmp_path / "made", ShardConfig())
+    write_shards(read_documents(str(tmp_path / "c.jsonl")), tmp_path, tmp_path / "made", ShardConfig())
     config = LoaderConfig(context_tokens=64, rows=4, sources={"a": SourceConfig(objective="prefix")}, window_rows=1)
     stream = stream_of({"a": open_shards(tmp_path / "made")}, config)
     for _ in range(20):

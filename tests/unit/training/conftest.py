@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace.data.documents import read_documents
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.shards import ShardConfig, write_shards
 from headrace.data.tokenizer import TokenizerConfig, train_tokenizer
@@ -56,7 +57,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     tokenizer = str(root / "tokenizer")
     train_tokenizer([corpora["prose"]], tokenizer, TokenizerConfig(vocabulary=290))
     for name, corpus in corpora.items():
-        write_shards([corpus], tokenizer, root / f"{name}-shards", ShardConfig())
+        write_shards(read_documents(corpus), tokenizer, root / f"{name}-shards", ShardConfig())
     mixture = {
         "prose": SourceConfig(weight=0.5),
         "denoised": SourceConfig(weight=0.25, objective="ul2"),

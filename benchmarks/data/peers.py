@@ -1,0 +1,135 @@
+"""The sides of text to shards, each run in a process of its own: ours, bare gigatoken, Hugging Face.
+
+Imports and, where a side has one, its tokenizer's loading are left out of `seconds` on all sides;
+`setup_seconds` says what the loading took. `ids` is the SHA-256 of all ids, each document's closed by
+end-of-text, as 16-bit integers.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+BLOCK_TOKENS = 2048
+BATCH_CHARACTERS = 2**23
+
+
+def ours(corpus: str, tokenizer: str, output: str, text_bytes: int = 0) -> dict[str, Any]:
+    """`write_shards` from the compressed file to the sealed artifact, of the first `text_bytes` or of all."""
+    import gigatoken  # noqa: F401
+    import orjson  # noqa: F401
+    import zstandard  # noqa: F401
+
+    from headrace.data import shards
+    from headrace.data.documents import read_documents
+
+    load, setup = shards.load_tokenizer, []
+
+    def timed_load(uri: Any) -> Any:
+        start = time.perf_counter()
+        loaded = load(uri)
+        assert loaded.fast
+        setup.append(time.perf_counter() - start)
+        return loaded
+
+    shards.load_tokenizer = timed_load  # ty: the call is timed, not changed
+    documents = read_documents(corpus)
+    start, used = time.perf_counter(), time.process_time()
+    shards.write_shards(_first(documents, text_bytes), tokenizer, output, shards.ShardConfig())
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    made = shards.open_shards(output, verify=False)
+    digest = hashlib.sha256()
+    for file in made.layout.files:
+        digest.update((made.path / f"{file.name}.tokens").read_bytes())
+    return {
+        "seconds": seconds - sum(setup),
+        "setup_seconds": sum(setup),
+        "cpu_seconds": used,
+        "tokens": made.tokens,
+        "ids": digest.hexdigest(),
+    }
+
+
+def bare(corpus: str, tokenizer: str, batch_characters: int) -> dict[str, Any]:
+    """gigatoken's `encode_batch` on texts that lie in memory, nothing read, kept or written."""
+    import numpy as np
+
+    from headrace.data.tokenizer import END_OF_TEXT, load_tokenizer
+
+    texts, loaded = _texts(corpus), load_tokenizer(tokenizer)
+    assert loaded.fast
+    batches = list(_batches(texts, batch_characters))
+    start, used = time.perf_counter(), time.process_time()
+    for batch in batches:
+        loaded._fast.encode_batch(batch)
+    seconds, used = time.perf_counter() - start, time.process_time() - used
+    digest, tokens = hashlib.sha256(), 0
+    for batch in batches:
+        content = loaded._fast.encode_batch([piece for text in batch for piece in (text, END_OF_TEXT)]).layout.content
+        ids = np.asarray(content.data).astype("<u2")
+        digest.update(ids.tobytes())
+        tokens += len(ids)
+    return {"seconds": seconds, "cpu_seconds": used, "tokens": tokens, "ids": digest.hexdigest()}
+
+
+def hugging_face(corpus: str, tokenizer: str, folder: str, processes: int) -> dict[str, Any]:
+    """`load_dataset`, `map` with a fast tokenizer, and `map` into blocks, as language-model examples do."""
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": folder, "TOKENIZERS_PARALLELISM": "false"}
+    import datasets
+    import numpy as np
+    from transformers import PreTrainedTokenizerFast
+
+    datasets.disable_progress_bars()
+    fast = PreTrainedTokenizerFast(tokenizer_file=f"{tokenizer}/tokenizer.json", eos_token="<|endoftext|>")
+
+    def encode(examples: dict[str, Any]) -> dict[str, Any]:
+        return {"input_ids": [[*ids, fast.eos_token_id] for ids in fast(examples["text"])["input_ids"]]}
+
+    def group(examples: dict[str, Any]) -> dict[str, Any]:
+        ids = [token for one in examples["input_ids"] for token in one]
+        whole = len(ids) // BLOCK_TOKENS * BLOCK_TOKENS
+        blocks = [ids[at : at + BLOCK_TOKENS] for at in range(0, whole, BLOCK_TOKENS)]
+        return {"input_ids": blocks, "labels": [list(block) for block in blocks]}
+
+    start = time.perf_counter()
+    raw = datasets.load_dataset("json", data_files=corpus, split="train", cache_dir=folder)
+    encoded = raw.map(encode, batched=True, num_proc=processes, remove_columns=raw.column_names)
+    encoded.map(group, batched=True, num_proc=processes)
+    seconds = time.perf_counter() - start
+    digest, tokens = hashlib.sha256(), 0
+    for batch in encoded.iter(1000):
+        ids = np.concatenate([np.array(one, "<u2") for one in batch["input_ids"]])
+        digest.update(ids.tobytes())
+        tokens += len(ids)
+    return {"seconds": seconds, "tokens": tokens, "ids": digest.hexdigest()}
+
+
+def _texts(corpus: str) -> list[str]:
+    from headrace.data.documents import read_documents
+
+    return [document.text for document in read_documents(corpus)]
+
+
+def _batches(texts: list[str], characters: int) -> Iterator[list[str]]:
+    """Consecutive texts of about so many characters; all at once where that is 0."""
+    batch, length = [], 0
+    for text in texts:
+        batch.append(text)
+        length += len(text)
+        if characters and length >= characters:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
+
+
+def _first(documents: Iterable[Any], text_bytes: int) -> Iterator[Any]:
+    """Documents up to so many characters of text; all where that is 0."""
+    left = text_bytes or float("inf")
+    for document in islice(documents, None):
+        yield document
+        left -= len(document.text)
+        if left <= 0:
+            return

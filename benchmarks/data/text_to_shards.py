@@ -1,0 +1,104 @@
+"""Text to shards: `.jsonl.zst` to a sealed artifact, beside bare gigatoken and Hugging Face `datasets`."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.data.corpus import describe_base, write_corpus
+from benchmarks.data.peers import BATCH_CHARACTERS
+from benchmarks.options import Options, show_size
+from benchmarks.tables import Table
+
+PEERS = "benchmarks.data.peers"
+
+
+def run(options: Options) -> Iterator[Table]:
+    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as name:
+        folder = Path(name)
+        tokenizer = make_tokenizer(folder)
+        yield beside_gigatoken(folder, tokenizer, options)
+        yield beside_hugging_face(folder, tokenizer, options)
+
+
+def make_tokenizer(folder: Path) -> str:
+    """GPT-2's tokenizer, sealed."""
+    from headrace.data.tokenizer import TokenizerConfig, train_tokenizer
+
+    train_tokenizer([], folder / "gpt2", TokenizerConfig(kind="gpt2"))
+    return str(folder / "gpt2")
+
+
+def beside_gigatoken(folder: Path, tokenizer: str, options: Options) -> Table:
+    """The whole way beside encoding alone, on the same text."""
+    corpus = folder / "corpus.jsonl.zst"
+    size = write_corpus(corpus, options.text_bytes)
+    shared = {"corpus": str(corpus), "tokenizer": tokenizer}
+    sides = {
+        "headrace: read, encode, write, seal": Side(f"{PEERS}:ours", {**shared, "output": str(folder / "made")}),
+        "bare gigatoken, in memory, in batches": Side(
+            f"{PEERS}:bare", {**shared, "batch_characters": BATCH_CHARACTERS}
+        ),
+        "bare gigatoken, in memory, in one call": Side(f"{PEERS}:bare", {**shared, "batch_characters": 0}),
+    }
+    measured = alternate(sides, options.rounds)
+    our, *others = measured.values()
+    share = min(other.median() for other in others) / our.median()
+    notes = [
+        f"headrace runs at {share:.0%} of the faster bare gigatoken (asked for: 75 %).",
+        f"Loading the tokenizer, {our.median('setup_seconds'):.2f} s, is left out on all sides.",
+        *_notes(measured),
+    ]
+    return _table("Text to shards, beside bare gigatoken", measured, size, notes, share=share)
+
+
+def beside_hugging_face(folder: Path, tokenizer: str, options: Options) -> Table:
+    """The whole way on both sides, on less text."""
+    corpus = folder / "less.jsonl.zst"
+    size, cores = write_corpus(corpus, options.peer_text_bytes), len(os.sched_getaffinity(0))
+    shared = {"corpus": str(corpus), "tokenizer": tokenizer}
+    cache = {"folder": str(folder / "datasets"), "processes": cores}
+    samples: dict[str, Measured] = {}
+    for number in range(options.rounds):  # a cache of its own each round, or the second would find the first's work
+        sides = {
+            "headrace": Side(f"{PEERS}:ours", {**shared, "output": str(folder / "made")}),
+            f"datasets.map + grouping, {cores} processes": Side(
+                f"{PEERS}:hugging_face", {**shared, **cache, "folder": f"{cache['folder']}-{number}"}
+            ),
+        }
+        for name, one in alternate(sides, 1).items():
+            samples.setdefault(name, Measured([])).runs.extend(one.runs)
+    our, other = samples.values()
+    ratio = other.median() / our.median()
+    whole = other.median() / (our.median() + our.median("setup_seconds"))
+    notes = [
+        f"headrace is {ratio:.0f} times as fast (asked for: 40); {whole:.0f} times with its tokenizer's loading.",
+        *_notes(samples),
+    ]
+    return _table("Text to shards, beside Hugging Face", samples, size, notes, ratio=ratio, ratio_with_setup=whole)
+
+
+def _notes(measured: dict[str, Measured]) -> list[str]:
+    runs = [run for one in measured.values() for run in one.runs]
+    equal = len({(run["ids"], run["tokens"]) for run in runs}) == 1
+    busiest = max(run["other_cores"] for run in runs)
+    return [
+        f"Ids {'are equal' if equal else 'DIFFER'}: {runs[0]['tokens']:,} tokens, GPT-2's tokenizer.",
+        f"Corpus: {describe_base()}.",
+        f"Other processes kept up to {busiest:.1f} cores busy meanwhile.",
+    ]
+
+
+def _table(title: str, measured: dict[str, Measured], size: int, notes: list[str], **found: float) -> Table:
+    rows = [
+        {
+            "side": name,
+            "MB/s": f"{size / one.median() / 1e6:,.1f}",
+            "seconds": f"{one.median():.2f} ± {one.spread() / 2:.0%}",
+            "peak MiB": f"{max(max(run['peak_bytes'], run['child_peak_bytes']) for run in one.runs) / 2**20:,.0f}",
+        }
+        for name, one in measured.items()
+    ]
+    numbers = {"text_bytes": size, **found, "runs": {name: one.runs for name, one in measured.items()}}
+    return Table(title=f"{title} ({show_size(size)})", rows=rows, notes=notes, numbers=numbers)

@@ -1,0 +1,127 @@
+"""Data sets by name, through Hugging Face `datasets`: `hub:NAME[/CONFIG][:SPLIT]`, streamed.
+
+NAME is `OWNER/NAME`, a name of one word, or the path of a local folder; CONFIG is what comes after it; SPLIT
+is `train` unless it is given. Rows are numbered from 1, and go through the same formats as the lines of files.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.config import nearest
+from headrace.data.formats import PARSERS, recognise_record
+from headrace.data.formats.document import Document, FaultyRecord, Origin, Record
+from headrace.data.quarantine import Fault
+from headrace.errors import ConfigError, DataError, HeadraceError, UnavailableError
+
+SCHEME = "hub:"
+CLIENTS = ("aiohttp", "fsspec", "httpx", "huggingface_hub", "requests")
+"""Packages whose errors mean that the hub did not answer as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubName:
+    """Where a data set is, in the terms of `datasets.load_dataset`."""
+
+    name: str
+    config: str | None
+    split: str
+
+
+def is_hub(uri: str) -> bool:
+    """Whether `uri` names a data set on a hub."""
+    return uri.startswith(SCHEME)
+
+
+def parse_name(uri: str) -> HubName:
+    """Take `hub:NAME[/CONFIG][:SPLIT]` apart.
+
+    Raises:
+        ConfigError: There is no name in it.
+    """
+    path, _, split = uri.removeprefix(SCHEME).partition(":")
+    parts = path.rstrip("/").split("/")
+    local = path.startswith(("/", "."))
+    if not path.strip("/") or (not local and len(parts) > 3):
+        raise ConfigError(f"{uri} names no data set. Write hub:OWNER/NAME, hub:OWNER/NAME/CONFIG or hub:NAME:SPLIT.")
+    folder = local and not Path(path).is_dir() and Path(path).parent.is_dir()
+    if folder or (not local and len(parts) == 3):
+        return HubName("/".join(parts[:-1]), parts[-1], split or "train")
+    return HubName("/".join(parts), None, split or "train")
+
+
+def resolve(uri: str) -> str:
+    """The same data set whichever directory its name is read from, its split written out."""
+    found = parse_name(uri)
+    name = str(Path(found.name).absolute()) if found.name.startswith((".", "/")) else found.name
+    return f"{SCHEME}{name}{f'/{found.config}' if found.config else ''}:{found.split}"
+
+
+def read_hub(origin: Origin, form: str) -> Iterator[Document | Fault]:
+    """Yield the rows of a data set's split, a fault wherever one is no document.
+
+    Raises:
+        ConfigError: A format that is not made of records.
+        UnavailableError: The hub cannot be reached.
+        DataError: The data set is there and cannot be read.
+    """
+    if form != "auto" and form not in PARSERS:
+        raise ConfigError(f"{origin.file} cannot be read as {form!r}. {nearest(form, PARSERS)}")
+    parse = None if form == "auto" else PARSERS[form](origin)
+    for number, values in enumerate(rows(origin.file), start=1):
+        parse = parse or PARSERS[recognise_record(values)](origin)
+        try:
+            document = parse(values, number)
+            (document.text + document.prompt + document.target).encode()
+        except FaultyRecord as error:
+            yield Fault(origin.file, number, str(error))
+        except UnicodeEncodeError:
+            yield Fault(origin.file, number, "has half a surrogate pair, which is no UTF-8")
+        else:
+            yield document
+
+
+def rows(uri: str) -> Iterator[Record]:
+    """Stream the rows of `uri` as plain objects."""
+    with _told_plainly(uri):
+        import datasets
+
+        found = parse_name(uri)
+        stream = datasets.load_dataset(found.name, found.config, split=found.split, streaming=True)
+        for row in stream:
+            yield dict(row)
+
+
+def state(uri: str) -> str:
+    """What tells one state of a data set from another: the hash that `datasets` would cache it under."""
+    with _told_plainly(uri):
+        import datasets
+
+        found = parse_name(uri)
+        builder: Any = datasets.load_dataset_builder(found.name, found.config)
+        return f"hub:{builder.config.name}:{builder.hash}:{builder.config.data_dir or ''}"
+
+
+@contextlib.contextmanager
+def _told_plainly(uri: str) -> Iterator[None]:
+    """Turn what `datasets` raises into one line that names the data set and the next move."""
+    try:
+        yield
+    except HeadraceError:
+        raise
+    except ImportError as error:
+        raise ConfigError(f"{uri} needs the package datasets. Install it with pip install datasets.") from error
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        if _is_unreachable(uri, error):
+            raise UnavailableError(f"{uri} cannot be reached ({reason}). Check the name and the network.") from error
+        raise DataError(f"{uri} cannot be read ({reason}). Check its name, configuration and split.") from error
+
+
+def _is_unreachable(uri: str, error: Exception) -> bool:
+    """Whether the network may be to blame: never for a folder, always for an error of the client itself."""
+    local = parse_name(uri).name.startswith(("/", "."))
+    client = type(error).__module__.partition(".")[0] in CLIENTS
+    return not local and (client or isinstance(error, OSError))
