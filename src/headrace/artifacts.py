@@ -22,6 +22,7 @@ MODEL_FILE = "model.safetensors"
 OPTIMIZER_FILE = "optimizer.safetensors"
 STATE_FILE = "state.json"
 TOKENIZER_FILE = "tokenizer.json"
+LEDGER_FILE = "ledger.bin"
 MaskContract = Literal["causal", "prefix"]
 """How a model sees its prompt: each token what came before it, or the whole prompt at once."""
 

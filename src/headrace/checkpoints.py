@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace import storage
-from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, Checkpoint, Manifest
+from headrace.artifacts import (
+    LEDGER_FILE,
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    TOKENIZER_FILE,
+    Checkpoint,
+    Manifest,
+)
 from headrace.errors import IntegrityError, UnavailableError
 
 if TYPE_CHECKING:
@@ -45,6 +53,8 @@ class Contents:
     """JSON values: the rest of what continuing needs."""
     tokenizer: Path
     """The `tokenizer.json` to keep beside the weights."""
+    ledger: Path | None = None
+    """The record of what every step so far was fed; None where nothing was trained."""
 
 
 def workspace_of(root: Path, arguments: Any) -> Path:
@@ -94,6 +104,8 @@ def write(uri: str | Path, contents: Contents) -> Manifest:
             (tree.path / name).chmod(0o644)
         (tree.path / STATE_FILE).write_text(json.dumps(contents.state, sort_keys=True) + "\n")
         (tree.path / TOKENIZER_FILE).write_bytes(contents.tokenizer.read_bytes())
+        if contents.ledger is not None:
+            shutil.copyfile(contents.ledger, tree.path / LEDGER_FILE)
         return tree.commit(contents.facts, contents.parents)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from headrace import __version__
 from headrace.cli.compile import compile_pipelines
 from headrace.cli.convert import convert
+from headrace.cli.data import data
 from headrace.cli.models import models
 from headrace.cli.run import run
 from headrace.cli.serve import serve
@@ -34,6 +35,7 @@ app.command()(run)
 app.command("compile")(compile_pipelines)
 app.add_typer(models, name="models")
 app.command()(serve)
+app.add_typer(data, name="data")
 app.add_typer(convert, name="convert")
 app.command()(ui)
 app.command()(dashboard)

@@ -17,9 +17,6 @@ Bits: TypeAlias = npt.NDArray[np.uint64]
 Integers: TypeAlias = npt.NDArray[np.int64]
 MASK = 2**64 - 1
 GOLDEN, FIRST, SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-OWNER_BITS = 24
-"""In a sort key, how many leading bits say whose candidate it is; the rest order its candidates."""
-
 BLOCK = 2**14
 """Numbers of a `Shuffle` that are made at a time; so few in all are sorted instead."""
 FEISTEL_ROUNDS = 6
@@ -122,6 +119,44 @@ def ranges(lengths_N: Integers) -> tuple[Integers, Integers]:
     return owners, np.arange(len(owners)) - starts_N[owners]
 
 
+def choose(counts_N: Integers, limits_N: Integers, keys_N: Bits) -> npt.NDArray[np.bool_]:
+    """Choose so many different numbers below each limit, every choice equally likely.
+
+    Numbers are drawn until enough have come up; where most are wanted, those to leave out are drawn.
+
+    Returns:
+        chosen: For the numbers below each limit, laid end to end, whether they are chosen.
+    """
+    most_N = counts_N > limits_N // 2
+    wanted_N = np.where(most_N, limits_N - counts_N, counts_N)
+    firsts_N = np.cumsum(limits_N) - limits_N
+    # How many draws that takes on average, and four standard deviations at the least.
+    draws_N = limits_N * np.log1p(wanted_N / np.maximum(limits_N - wanted_N, 1)) + 4 * np.sqrt(wanted_N)
+    draws_N = np.where(wanted_N > 0, np.ceil(draws_N) + 4, 0).astype(np.int64)
+    chosen = np.repeat(most_N, limits_N)
+    while True:
+        owners, places = ranges(draws_N)
+        cells = firsts_N[owners] + below(limits_N[owners], draw(keys_N[owners], places))
+        new = _first_times(cells, len(chosen))
+        found = np.concatenate([[0], np.cumsum(new)])
+        ends_N = np.cumsum(draws_N)
+        before_N = found[ends_N - draws_N]
+        short_N = found[ends_N] - before_N < wanted_N
+        if not short_N.any():
+            kept = new & (found[1:] - before_N[owners] <= wanted_N[owners])
+            chosen[cells[kept]] ^= True
+            return chosen
+        draws_N[short_N] *= 2
+
+
+def _first_times(cells: Integers, count: int) -> npt.NDArray[np.bool_]:
+    """Which entries are the first of their number, numbers being below `count`."""
+    order = np.arange(len(cells))
+    first = np.empty(count, np.int64)
+    first[cells[::-1]] = order[::-1]  # of equal numbers the last one assigned stays
+    return np.asarray(first[cells] == order)
+
+
 def compose(totals_N: Integers, parts_N: Integers, keys_N: Bits) -> Integers:
     """Break each total into that many positive parts, every way of doing so equally likely.
 
@@ -133,18 +168,14 @@ def compose(totals_N: Integers, parts_N: Integers, keys_N: Bits) -> Integers:
     Returns:
         parts_P: All parts end to end, of length `parts_N.sum()`.
     """
-    owners, places = ranges(totals_N - 1)
-    order = (owners.astype(np.uint64) << np.uint64(64 - OWNER_BITS)) | (
-        draw(keys_N[owners], places) >> np.uint64(OWNER_BITS)
-    )
-    chosen = np.argsort(order, kind="stable")[places < (parts_N - 1)[owners]]
-    broken = np.zeros(len(places), bool)
-    broken[chosen] = True
+    limits_N = totals_N - 1
+    broken = np.flatnonzero(choose(parts_N - 1, limits_N, keys_N))
     last_N = np.cumsum(parts_N) - 1
     inner = np.ones(int(parts_N.sum()), bool)
     inner[last_N] = False
     ends: Integers = np.empty(len(inner), np.int64)
-    ends[inner], ends[last_N] = places[broken] + 1, totals_N
+    ends[inner] = broken + 1 - np.repeat(np.cumsum(limits_N) - limits_N, parts_N - 1)
+    ends[last_N] = totals_N
     starts: Integers = np.concatenate([[0], ends[:-1]])
     starts[last_N - parts_N + 1] = 0
     return ends - starts

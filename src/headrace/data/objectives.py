@@ -91,10 +91,14 @@ class Objective:
     def _tokens(self, parts: Parts) -> Ids:
         return self.documents.spans(parts.documents_N, parts.starts_N, parts.stops_N)
 
+    def _words_of(self, chunks: Chunks) -> Bits:
+        """What decides about each document in its epoch."""
+        return draw(*self._words, chunks.epochs_N, chunks.documents_N)
+
     def _parts(self, chunks: Chunks, owners: Integers, starts_N: Integers, stops_N: Integers) -> Parts:
         """Parts of chunks, given which chunk each is of."""
         mine = chunks.take(owners)
-        keys_N = draw(*self._words, mine.epochs_N, mine.documents_N, starts_N)
+        keys_N = _keys(self._words_of(chunks)[owners], starts_N)
         return Parts(mine.epochs_N, mine.turns_N, starts_N, mine.documents_N, starts_N, stops_N, mine.ends_N, keys_N)
 
 
@@ -135,9 +139,10 @@ class Continue(Objective):
     def cut(self, chunks: Chunks) -> Parts:
         """Cut each document from its start, all documents a piece at a time."""
         cuts = []
+        words_N = self._words_of(chunks)
         live, at = np.arange(len(chunks.starts_N)), chunks.starts_N
         while len(live):
-            keys = draw(*self._words, chunks.epochs_N[live], chunks.documents_N[live], at)
+            keys = _keys(words_N[live], at)
             limits, left = self._longest(keys), chunks.ends_N[live] - at
             short = (left > limits) & (left < limits + SHORTEST_PIECE_TOKENS)
             stops = at + np.where(short, left - SHORTEST_PIECE_TOKENS, np.minimum(left, limits))
@@ -214,6 +219,11 @@ class Answer(Objective):
     def _examples(self, parts: Parts) -> Examples:
         inputs_N = self.documents.prompts(parts.documents_N) - parts.starts_N
         return Examples(self._tokens(parts), parts.lengths_N, inputs_N)
+
+
+def _keys(words_N: Bits, starts_N: Integers) -> Bits:
+    """The key of what begins at each place of documents."""
+    return draw(words_N ^ starts_N.astype(np.uint64))
 
 
 def _outline(parts: Parts) -> Outline:

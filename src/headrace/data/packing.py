@@ -77,25 +77,25 @@ def lay_examples(examples: Examples, segments_N: Integers, rows_N: Integers, sha
         rows_N: Row of each.
         shape: Rows and positions of a row.
     """
+    rows, context_tokens = shape
     positions_N, inputs_N = examples.positions_N, examples.inputs_N
-    tokens_S = examples.tokens_S.astype(np.int64, copy=False)
-    read_S = np.ones(len(examples.tokens_S), bool)
-    read_S[np.cumsum(examples.lengths_N) - 1] = False
-    scored = _alternate(inputs_N - 1, positions_N - inputs_N + 1)
-    filled_R = np.bincount(rows_N, positions_N, shape[0]).astype(np.int64)
-    filled_RT = np.arange(shape[1]) < filled_R[:, None]
-    tokens_RT, labels_RT = np.zeros(shape, np.int64), np.full(shape, UNSCORED, np.int64)
-    segments_RT, prefix_RT = np.zeros(shape, np.int32), np.zeros(shape, bool)
-    tokens_RT[filled_RT] = tokens_S[read_S]
-    labels_RT[filled_RT] = np.where(scored, tokens_S[1:][read_S[:-1]], np.int64(UNSCORED))
-    segments_RT[filled_RT] = np.repeat(segments_N.astype(np.int32), positions_N)
-    prefix_RT[filled_RT] = ~_alternate(inputs_N, positions_N - inputs_N)
-    return Batch(tokens_RT, labels_RT, segments_RT, prefix_RT)
-
-
-def _alternate(false_N: Integers, true_N: Integers) -> npt.NDArray[np.bool_]:
-    """So many times False, then so many times True, of each example in turn."""
-    return np.repeat(np.tile([False, True], len(false_N)), np.column_stack([false_N, true_N]).ravel())
+    room_N = np.zeros(len(rows_N), np.int64)
+    lasts = np.searchsorted(rows_N, np.arange(rows), side="right") - 1
+    room_N[lasts] = context_tokens - np.bincount(rows_N, positions_N, rows).astype(np.int64)
+    first_N = np.cumsum(positions_N + room_N) - positions_N - room_N
+    shift_N = np.cumsum(examples.lengths_N) - examples.lengths_N - first_N
+    read_T = np.arange(rows * context_tokens) + np.repeat(shift_N, positions_N + room_N)
+    # The last input is read and scored, too; beyond the last example nothing is either.
+    runs_N4 = np.column_stack([inputs_N - 1, np.ones_like(inputs_N), positions_N - inputs_N, room_N])
+    run_T = np.repeat(np.tile(np.arange(4, dtype=np.uint8), len(rows_N)), runs_N4.ravel())
+    # Padding may reach over the end of what there is to read.
+    padded_S = np.zeros(len(examples.tokens_S) + context_tokens + 1, np.int64)
+    padded_S[: len(examples.tokens_S)] = examples.tokens_S
+    tokens_T = np.where(run_T == 3, 0, padded_S[read_T])
+    labels_T = np.where((run_T == 1) | (run_T == 2), padded_S[1:][read_T], np.int64(UNSCORED))
+    numbers_N2 = np.column_stack([segments_N, np.zeros_like(segments_N)]).astype(np.int32)
+    segments_T = np.repeat(numbers_N2.ravel(), np.column_stack([positions_N, room_N]).ravel())
+    return Batch(tokens_T, labels_T, segments_T, run_T < 2).reshape(rows, context_tokens)
 
 
 def pack_stream(positions_N: Integers, context_tokens: int, rows: int) -> tuple[Integers, Integers]:

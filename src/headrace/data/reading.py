@@ -59,13 +59,10 @@ class Reader:
         self._order = functools.lru_cache(maxsize=2)(lambda epoch: Shuffle(len(source), *words, epoch))
 
     def read(self, place: Place, tokens: int) -> Chunks:
-        """Take documents from a place on until there are `tokens` or more.
-
-        Documents are taken whole, but for those of more than `tokens`: of these so much is taken.
-        """
+        """Take documents from a place on until there are so many tokens; the last may be taken in part."""
         parts, budget = [], tokens
         while budget > 0:
-            chunks = self._read_epoch(place, budget, tokens)
+            chunks = self._read_epoch(place, budget)
             parts.append(chunks)
             budget -= int(chunks.lengths_N.sum())
             behind = int(chunks.turns_N[-1]) + 1
@@ -73,15 +70,16 @@ class Reader:
         columns = ([getattr(part, column.name) for part in parts] for column in fields(Chunks))
         return Chunks(*(np.concatenate(column) for column in columns))
 
-    def _read_epoch(self, place: Place, budget: int, longest: int) -> Chunks:
+    def _read_epoch(self, place: Place, budget: int) -> Chunks:
         """Take from one epoch alone."""
         likely = 16 + budget * len(self._source) // max(self._source.tokens, 1)
         documents_N = self._order(place.epoch).part(place.document, place.document + likely)
         ends_N = self._source.lengths(documents_N)
         starts_N = np.zeros(len(documents_N), np.int64)
         starts_N[0] = place.offset
-        stops_N = np.minimum(ends_N, starts_N + longest)
-        taken = int(np.searchsorted(np.cumsum(stops_N - starts_N), budget)) + 1
+        before_N = np.cumsum(ends_N - starts_N) - (ends_N - starts_N)
+        stops_N = np.minimum(ends_N, starts_N + budget - before_N)
+        taken = int(np.searchsorted(before_N, budget))
         turns_N = place.document + np.arange(len(documents_N))
         epochs_N = np.full(len(documents_N), place.epoch)
         columns = (epochs_N, turns_N, documents_N, starts_N, stops_N, ends_N)

@@ -3,12 +3,14 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TextIO
 
 from headrace import storage
+from headrace.data.ledger_writer import LedgerWriter
+from headrace.data.loader import Provenance
 from headrace.tracking import Tracker
 from headrace.training.step import StepResult
 
@@ -55,11 +57,31 @@ def _lines_until(path: Path, step: int) -> list[str]:
     return [line for line in whole if json.loads(line)["step"] <= step]
 
 
-class Metrics(Callback):
-    """Loss, learning rate, gradient norm and speed, every few steps, to the tracker."""
+class Feed(Callback):
+    """Every step's batch in the ledger, before a checkpoint of the step is written.
 
-    def __init__(self, tracker: Tracker, every_steps: int) -> None:
-        self._tracker, self._every_steps = tracker, every_steps
+    Args:
+        ledger: What records it.
+        fed: Where the batch of the present step comes from.
+    """
+
+    def __init__(self, ledger: LedgerWriter, fed: Callable[[], Provenance]) -> None:
+        self._ledger, self._fed = ledger, fed
+
+    def after_step(self, result: StepResult) -> None:
+        """Record the step."""
+        self._ledger.append(result.step, self._fed())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._ledger.close()
+
+
+class Metrics(Callback):
+    """Loss, learning rate, gradient norm, speed and examples cut, every few steps, to the tracker."""
+
+    def __init__(self, tracker: Tracker, every_steps: int, cut: Callable[[], Mapping[str, int]] = dict) -> None:
+        self._tracker, self._every_steps, self._cut = tracker, every_steps, cut
         self._tokens, self._since = 0, time.perf_counter()
 
     def after_step(self, result: StepResult) -> None:
@@ -69,6 +91,7 @@ class Metrics(Callback):
             return
         now = time.perf_counter()
         measured = {"loss": result.loss, "learning_rate": result.learning_rate, "grad_norm": result.grad_norm}
+        measured |= {f"cut/{source}": float(count) for source, count in self._cut().items()}
         self._tracker.metrics(measured | {"tokens_per_second": self._tokens / (now - self._since)}, step=result.step)
         self._tokens, self._since = 0, now
 

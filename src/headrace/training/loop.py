@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace import checkpoints
-from headrace.artifacts import Manifest
+from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
+from headrace.data.ledger_writer import LedgerWriter
 from headrace.tracking import Tracker
-from headrace.training.callbacks import Bar, Callback, Checkpoints, LossLog, Metrics, Progress
+from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.run import Run
@@ -37,7 +38,8 @@ def train(
         output_uri: Where the checkpoint appears once it is complete.
         config: What to train.
         init_uri: Checkpoint to take the weights from, and nothing else; drawn where None.
-        workspace: Durable directory for resumable checkpoints and `losses.jsonl`, shared by any number of runs.
+        workspace: Durable directory for resumable checkpoints, `losses.jsonl` and `ledger.bin`, shared by any
+            number of runs.
         tracker: Told of metrics and progress.
 
     Raises:
@@ -55,7 +57,8 @@ def train(
         latest = checkpoints.find_latest(home)
         if latest is not None:
             run.restore(latest)
-        callbacks = callbacks_of(run, home, tracker, stack)
+        ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
+        callbacks = callbacks_of(run, ledger, home, tracker, stack)
         for batch in run.batches():
             result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
             run.record(result)
@@ -71,12 +74,15 @@ def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
     return {"config": decisive, "inputs": inputs.digests}
 
 
-def callbacks_of(run: Run, home: Path, tracker: Tracker, stack: contextlib.ExitStack) -> list[Callback]:
+def callbacks_of(
+    run: Run, ledger: LedgerWriter, home: Path, tracker: Tracker, stack: contextlib.ExitStack
+) -> list[Callback]:
     """What is told of each step, in this order; `stack` closes them."""
     config = run.config
     callbacks = [
         LossLog(home, run.step),
-        Metrics(tracker, config.log_every_steps),
+        Feed(ledger, run.fed),
+        Metrics(tracker, config.log_every_steps, run.cut),
         Progress(tracker.progress, config.steps),
         Checkpoints(lambda: checkpoints.save(home, run.contents(resumable=True)), config.checkpoint_every_steps),
     ]

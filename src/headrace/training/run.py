@@ -13,7 +13,9 @@ from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Check
 from headrace.checkpoints import Contents
 from headrace.config import encode
 from headrace.data.batch import Batch
-from headrace.data.loader import BatchStream
+from headrace.data.ledger import Header
+from headrace.data.ledger_writer import LedgerWriter
+from headrace.data.loader import BatchStream, Provenance
 from headrace.data.tokenizer import load_tokenizer
 from headrace.data.vocabulary import SpecialTokens
 from headrace.models.gptj import GPTJ
@@ -44,6 +46,8 @@ class Run:
         eos_id = load_tokenizer(inputs.tokenizer.path).eos_id
         self._stream = BatchStream(inputs.shards, config.data, special, eos_id)
         self._position: dict[str, Any] = self._stream.state()
+        self._provenance: Provenance
+        self._ledger: Path | None = None
         torch.manual_seed(config.seed)
         self.model = GPTJ(config.model)
         if inputs.parent is not None:
@@ -56,15 +60,36 @@ class Run:
         with ThreadPoolExecutor(1, "batches") as background:
             made = deque(background.submit(self._draw) for _ in range(min(BATCHES_AHEAD, remaining)))
             for left in range(remaining, 0, -1):
-                batch, position = made.popleft().result()
+                batch, self._provenance, position = made.popleft().result()
                 if left > BATCHES_AHEAD:
                     made.append(background.submit(self._draw))
                 self._position = position
                 yield batch
 
-    def _draw(self) -> tuple[Batch, dict[str, Any]]:
-        """The next batch, and where the stream stands once it is used."""
-        return self._stream.next(), self._stream.state()
+    def _draw(self) -> tuple[Batch, Provenance, dict[str, Any]]:
+        """The next batch, where it comes from, and where the stream stands once it is used."""
+        return self._stream.next(), self._stream.provenance(), self._stream.state()
+
+    def keep_ledger(self, path: Path, resumed: Path | None = None) -> LedgerWriter:
+        """Begin the record of what this run is fed, or go on with that of the checkpoint it goes on from."""
+        shards = self.inputs.shards
+        sources = {name: found.shards for name, found in self._stream.selected.items()}
+        header = Header(shards={name: opened.digest for name, opened in sorted(shards.items())}, sources=sources)
+        self._ledger = path
+        return LedgerWriter(
+            path, header, lambda name, number: shards[name].origin(number), resumed=resumed, step=self.step
+        )
+
+    def fed(self) -> Provenance:
+        """Where the batch of the present step comes from."""
+        return self._provenance
+
+    def cut(self) -> dict[str, int]:
+        """Of each source of instructions, how many examples so far were longer than a row and lost tokens."""
+        sources = self.config.data.sources
+        return {
+            name: values["cut"] for name, values in self._position.items() if sources[name].objective == "instruction"
+        }
 
     def record(self, result: StepResult) -> None:
         """Count a finished step."""
@@ -82,6 +107,7 @@ class Run:
             optimizer=optimizers.moments(self.model, self.optimizer) if resumable else None,
             state=self._state(),
             tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
+            ledger=self._ledger,
         )
 
     def _facts(self) -> Checkpoint:

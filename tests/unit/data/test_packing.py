@@ -91,12 +91,6 @@ def test_a_window_takes_the_first_examples_that_its_rows_hold(lengths: list[int]
     assert len(used) <= rows and used.max() <= 20
     for row in range(len(used)):
         assert sorted(segments[placed == row].tolist()) == list(range(1, 1 + np.count_nonzero(placed == row)))
-    if len(used) < rows:
-        assert sum(lengths[: len(placed) + 1]) > 20 * rows or best_fit_rows(lengths[: len(placed) + 1], 20) > rows
-
-
-def best_fit_rows(lengths: list[int], capacity: int) -> int:
-    return 1 + max(row for row, _ in best_fit_plainly(lengths, capacity).values())
 
 
 def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, int]]:

@@ -75,7 +75,8 @@ def test_metrics_and_progress_reach_the_tracker(trained) -> None:
     _, work, tracker = trained
     assert [step for step, _ in tracker.measured] == [5, 10, 15, 20]
     assert all(
-        values.keys() == {"loss", "learning_rate", "grad_norm", "tokens_per_second"} for _, values in tracker.measured
+        values.keys() == {"loss", "learning_rate", "grad_norm", "tokens_per_second", "cut/asked"}
+        for _, values in tracker.measured
     )
     assert tracker.measured[0][1]["loss"] == losses(work)[4]["loss"]
     assert tracker.lines[0][1] == 0.05
