@@ -22,7 +22,7 @@ from headrace.errors import ConfigError, DataError
 __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
 
 ENCODERS = 3
-"""Threads that encode, where there are as many cores: what one thread reads keeps two or three busy."""
+"""Threads that encode, where there are as many cores: what one thread reads keeps two busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,8 +31,8 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**20
-    """A batch ends earlier once its texts reach this length: it should fit a core's cache, not only memory."""
+    characters_per_batch: int = 2**22
+    """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
 
