@@ -1,10 +1,9 @@
 """How fast batches are made, beside a plain collator and beside a training step of the demo model.
 
-    python -m benchmarks.data.loader
-
 Documents are drawn at random with the lengths of real ones; both sides read the same, on one core, in turns.
 """
 
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -16,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data.plain_denoise import PlainCollator
+from benchmarks.options import Options
+from benchmarks.tables import Table
 from headrace.data.denoise import UL2R
 from headrace.data.documents import read_documents
 from headrace.data.loader import BatchStream, LoaderConfig, SourceConfig
@@ -23,7 +24,8 @@ from headrace.data.shards import OpenShards, ShardConfig, open_shards, write_sha
 from headrace.data.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 from headrace.data.vocabulary import SpecialTokens, padded_size
 
-ROUNDS, SECONDS = 5, 1.0
+SECONDS = 1.0
+STEPS = 5
 MIXTURE = {
     "pile": SourceConfig(weight=0.55, objective="ul2"),
     "p3": SourceConfig(weight=0.2, objective="instruction"),
@@ -40,8 +42,11 @@ class Case:
     rows: int
 
 
+DEMO = Case(256, 8)
+
+
 def cases() -> list[Case]:
-    return [Case(2048, 64), Case(256, 8)]
+    return [Case(2048, 64), DEMO]
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,12 @@ def speed(take: Callable[[], int], seconds: float = SECONDS) -> float:
     return filled / spent
 
 
-def measure(inputs: Inputs, case: Case) -> dict[str, float]:
+def measure(inputs: Inputs, case: Case, rounds: int) -> dict[str, float]:
     """Medians over rounds in which the sides take turns."""
     mixed, denoised = inputs.stream(case, MIXTURE), inputs.stream(case, {"pile": SourceConfig(objective="ul2")})
     plain = plain_batches(inputs, case)
     found: dict[str, list[float]] = {"mixture": [], "ul2": [], "plain": []}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         found["mixture"].append(speed(lambda: mixed.next().filled()))
         found["ul2"].append(speed(lambda: denoised.next().filled()))
         found["plain"].append(speed(lambda: next(plain)))
@@ -119,21 +124,51 @@ def measure(inputs: Inputs, case: Case) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()} | {"filled": full}
 
 
-def run(console: Callable[[str], object] = print) -> list[dict[str, float]]:
-    """Measure every case and say what came out."""
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
+def step_seconds(inputs: Inputs, case: Case) -> float:
+    """One training step of the demo's model on one core, on batches of the mixture; the median of a few."""
+    import torch
+
+    from headrace.models.gptj import GPTJ
+    from headrace.training import optimizer
+    from headrace.training.config import TrainConfig
+    from headrace.training.step import take_step
+    from pipelines.recipes.demo import MODEL
+
+    torch.set_num_threads(1)
+    model = GPTJ(dataclasses.replace(MODEL, vocab_size=inputs.special.padded_vocabulary))
+    data = LoaderConfig(context_tokens=case.context_tokens, rows=case.rows, sources=MIXTURE)
+    config = TrainConfig(model=model.config, data=data, mask="prefix", steps=STEPS, microbatch_rows=case.rows)
+    weights, stream = optimizer.build(model, config.optimizer), inputs.stream(case, MIXTURE)
+    seconds = []
+    for step in range(1, STEPS + 1):
+        batch = stream.next()
+        started = time.process_time()
+        take_step(model, weights, batch, config, step)
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
+
+
+def run(options: Options) -> Iterator[Table]:
+    """Measure every case."""
+    rows, numbers, notes = [], {}, []
+    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as folder:
         inputs = make_inputs(Path(folder))
         for case in cases():
-            result = measure(inputs, case)
-            results.append({"context_tokens": case.context_tokens, "rows": case.rows, **result})
-            console(
-                f"{case.rows} × {case.context_tokens}: mixture {result['mixture'] / 1e6:.1f} M tokens/s, UL2 alone "
-                f"{result['ul2'] / 1e6:.1f} M, plain collator {result['plain'] / 1e6:.3f} M "
-                f"({result['ul2'] / result['plain']:.0f} ×), {result['filled']:.2%} of positions filled"
+            result = measure(inputs, case, options.rounds)
+            numbers[f"{case.rows}x{case.context_tokens}"] = result
+            rows.append(
+                {
+                    "batch": f"{case.rows} × {case.context_tokens}",
+                    "mixture, M tokens/s": f"{result['mixture'] / 1e6:.1f}",
+                    "UL2 alone": f"{result['ul2'] / 1e6:.1f}",
+                    "plain collator": f"{result['plain'] / 1e6:.2f}",
+                    "ours / plain": f"{result['ul2'] / result['plain']:.1f}",
+                    "positions filled": f"{result['filled']:.2%}",
+                }
             )
-    return results
-
-
-if __name__ == "__main__":
-    run()
+            if case == DEMO:
+                share = case.context_tokens * case.rows * result["filled"] / result["mixture"]
+                result["share_of_step"] = share / step_seconds(inputs, case)
+                notes.append(f"A batch takes {result['share_of_step']:.2%} of a step of the demo model (asked: 3 %).")
+    notes.append("Asked: 1 M tokens/s with mixture, packing and UL2, and ten times the plain collator.")
+    yield Table(title="Batches, on one core", rows=rows, notes=notes, numbers=numbers)

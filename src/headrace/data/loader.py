@@ -230,12 +230,15 @@ class _OpenWindow:
         self._read: Batch | None = None
 
     def rows(self, rows_B: Integers, *, whole: bool) -> Batch:
-        """Some of its rows; with `whole`, all are read at once and kept, which costs least where all are wanted."""
+        """Some of its rows, which follow each other.
+
+        With `whole`, all are read at once and kept, which costs least where all are wanted.
+        """
         if not whole:
             return self.window.read(rows_B)
         if self._read is None:
             self._read = self.window.read(np.arange(len(self.window)))
-        return self._read.take(rows_B)
+        return self._read.rows(int(rows_B[0]), int(rows_B[-1]) + 1)
 
 
 class _Row(NamedTuple):

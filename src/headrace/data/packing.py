@@ -1,12 +1,11 @@
 """Fill rows of one context length with documents or examples, kept apart by segment ids.
 
 Text flows through rows like water: documents are laid end to end and cut at the context. Examples are
-never cut: each goes whole into the row with the least room that still holds it.
+never cut: a row is filled with long ones, then closed with those that leave the least room.
 
 Shape letters: N examples, S tokens end to end, R rows, T positions of a row (the context).
 """
 
-import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,9 @@ import numpy.typing as npt
 
 from headrace.data.batch import UNSCORED, Batch
 from headrace.data.draws import Integers
+
+WORTH_SEARCHING = 64
+"""Room that is accepted unfilled at the end of a row rather than searched for a pair that leaves less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,28 +124,82 @@ def pack_examples(positions_N: Integers, context_tokens: int, rows: int) -> tupl
     taken = int(np.searchsorted(ends_N, rows * context_tokens, side="right"))
     while True:
         rows_N, segments_N = best_fit(positions_N[:taken], context_tokens)
-        if not (over_N := rows_N >= rows).any():
+        if rows_N.max() < rows:
             return rows_N, segments_N
-        over = positions_N[:taken][over_N].sum()
+        # Rows are filled from the first on, so that what the last ones hold is what there was too much of.
+        over = int(positions_N[:taken][rows_N >= rows].sum())
         taken = min(taken - 1, int(np.searchsorted(ends_N, ends_N[taken - 1] - over, side="right")))
 
 
 def best_fit(positions_N: Integers, capacity: int) -> tuple[Integers, Integers]:
-    """Best-fit decreasing: the longest first, each into the fullest row that holds it.
+    """Fill row after row: the longest that is left and fits, again and again, then what fits best.
+
+    Once two such would fill what room is left, the one or two examples that leave least of it are taken. Placing
+    each example by itself where it fits best leaves gaps shorter than the shortest example, over 1 % of the
+    positions where none is short.
 
     Returns:
         Row of each, and its number in the row from 1.
     """
     rows_N, segments_N = np.empty((2, len(positions_N)), np.int64)
-    free: list[tuple[int, int, int]] = []  # (room left, row, examples in it), sorted
-    rows = 0
-    order = np.argsort(-positions_N, kind="stable")
-    for example, needed in zip(order.tolist(), positions_N[order].tolist(), strict=True):
-        place = bisect.bisect_left(free, (needed, 0, 0))
-        if place < len(free):
-            room, row, count = free.pop(place)
-        else:
-            room, row, count, rows = capacity, rows, 0, rows + 1
-        rows_N[example], segments_N[example] = row, count + 1
-        bisect.insort(free, (room - needed, row, count + 1))
+    waiting: list[list[int]] = [[] for _ in range(capacity + 1)]
+    for example, length in zip(range(len(positions_N) - 1, -1, -1), positions_N[::-1].tolist(), strict=True):
+        waiting[length].append(example)
+    lengths = _Lengths([len(examples) for examples in waiting])
+    row = 0
+    while lengths.any():
+        room, segment = capacity, 0
+        while chosen := lengths.choose(room):
+            for length in chosen:
+                lengths.take(length)
+                example, segment = waiting[length].pop(), segment + 1
+                rows_N[example], segments_N[example] = row, segment
+                room -= length
+        row += 1
     return rows_N, segments_N
+
+
+class _Lengths:
+    """How many examples there are of each length.
+
+    Which lengths there are is a number whose bit L stands for length L, and one with the bits in the opposite order:
+    shifted against each other, they show at once all pairs of one sum.
+    """
+
+    def __init__(self, counts: list[int]) -> None:
+        self._counts, self._last = counts, len(counts) - 1
+        self._bits = sum(1 << length for length, count in enumerate(counts) if count)
+        self._mirrored = sum(1 << (self._last - length) for length, count in enumerate(counts) if count)
+
+    def any(self) -> bool:
+        """Whether an example is left."""
+        return self._bits > 0
+
+    def take(self, length: int) -> None:
+        """One fewer of a length."""
+        self._counts[length] -= 1
+        if not self._counts[length]:
+            self._bits ^= 1 << length
+            self._mirrored ^= 1 << (self._last - length)
+
+    def choose(self, room: int) -> list[int]:
+        """Lengths to put into so much room; none where nothing fits."""
+        fitting = self._bits & ((2 << room) - 1)
+        longest = fitting.bit_length() - 1
+        if longest < 0:
+            return []
+        if room <= 2 * longest:
+            for filled in range(room, max(room - WORTH_SEARCHING, longest), -1):
+                if pair := self._pair(filled):
+                    return pair
+        return [longest]
+
+    def _pair(self, total: int) -> list[int]:
+        """The shortest and the longest length that sum to a total, if two examples do."""
+        both = self._bits & (self._mirrored >> (self._last - total))
+        if not total % 2 and self._counts[total // 2] == 1:
+            both &= ~(1 << total // 2)
+        if not both:
+            return []
+        shortest = (both & -both).bit_length() - 1
+        return [total - shortest, shortest]

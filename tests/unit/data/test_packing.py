@@ -94,26 +94,44 @@ def test_a_window_takes_the_first_examples_that_its_rows_hold(lengths: list[int]
 
 
 def best_fit_plainly(lengths: list[int], capacity: int) -> dict[int, tuple[int, int]]:
-    rows: list[list[int]] = []
-    placed = {}
-    for example in sorted(range(len(lengths)), key=lambda example: -lengths[example]):
-        room = [capacity - sum(row) for row in rows]
-        fitting = [row for row in range(len(rows)) if room[row] >= lengths[example]]
-        if not fitting:
-            rows.append([])
-            fitting, room = [len(rows) - 1], [*room, capacity]
-        row = min(fitting, key=lambda row: (room[row], row))
-        placed[example] = (row, len(rows[row]) + 1)
-        rows[row].append(lengths[example])
+    left = list(range(len(lengths)))
+    placed: dict[int, tuple[int, int]] = {}
+    row = 0
+    while left:
+        room, number = capacity, 0
+        while fitting := [example for example in left if lengths[example] <= room]:
+            longest = max(lengths[example] for example in fitting)
+            chosen = [next(example for example in fitting if lengths[example] == longest)]
+            pairs = [
+                # The fullest; of equals that with the shortest example; of equal examples the first.
+                (-lengths[a] - lengths[b], lengths[b], a, b)
+                for a in fitting
+                for b in fitting
+                if a != b and lengths[a] >= lengths[b] and longest < lengths[a] + lengths[b] <= room
+            ]
+            if room <= 2 * longest and pairs:
+                _, _, *chosen = min(pairs)
+            for example in chosen:
+                placed[example] = (row, number := number + 1)
+                room -= lengths[example]
+                left.remove(example)
+        row += 1
     return placed
 
 
+@pytest.mark.parametrize("capacity", [12, 32, 60])
 @pytest.mark.parametrize("seed", range(6))
-def test_best_fit_takes_the_fullest_row_that_holds_the_example(seed: int) -> None:
-    lengths = np.random.default_rng(seed).integers(1, 33, 80)
-    rows, segments = best_fit(lengths, 32)
-    wanted = best_fit_plainly(lengths.tolist(), 32)
-    assert [wanted[n] for n in range(80)] == list(zip(rows.tolist(), segments.tolist(), strict=True))
+def test_rows_are_closed_with_what_leaves_the_least_room(seed: int, capacity: int) -> None:
+    lengths = np.random.default_rng(seed).integers(1, min(capacity, 7 * (seed + 1)) + 1, 70)
+    rows, segments = best_fit(lengths, capacity)
+    wanted = best_fit_plainly(lengths.tolist(), capacity)
+    assert [wanted[n] for n in range(70)] == list(zip(rows.tolist(), segments.tolist(), strict=True))
+
+
+def test_rows_are_full_also_where_no_example_is_short() -> None:
+    lengths = np.random.default_rng(0).normal(180, 40, 4000).clip(97, 400).astype(np.int64)
+    rows, _ = pack_examples(lengths, 2048, 256)
+    assert lengths[: len(rows)].sum() >= 0.995 * 256 * 2048
 
 
 def test_interleaved_examples_stay_what_they_were() -> None:
