@@ -13,6 +13,7 @@ def report(
     tokenizer: dsl.Input[dsl.Artifact],
     exclusions: dsl.Input[dsl.Dataset],
     training: dict,
+    summary: dsl.Output[dsl.Dataset],
     page: dsl.Output[dsl.HTML],
     numbers: dsl.Output[dsl.Metrics],
 ) -> None:
@@ -23,13 +24,17 @@ def report(
         tokenizer: What encoded them.
         exclusions: What `filter_corpus` made.
         training: The encoded `TrainConfig` whose mixture is drawn from.
-        page: The report to be read; `report.json` lies beside it in MLflow.
-        numbers: Its totals.
+        summary: The report, as a page and as JSON; its totals become metadata.
+        page: The page alone, for KFP's own.
+        numbers: The totals alone.
     """
+    import json
+    import shutil
     from pathlib import Path
 
+    from headrace.artifacts import summary as scalars
     from headrace.config import decode
-    from headrace.data.data_report import write_report
+    from headrace.data.data_report import NUMBERS_FILE, PAGE_FILE, write_report
     from headrace.data.realised import realise_pieces
     from headrace.tracking import task
     from headrace.training.config import TrainConfig
@@ -38,14 +43,16 @@ def report(
         config = decode(TrainConfig, training)
         shards = [(piece.metadata["split"], piece.path) for piece in pieces]
         drawn = realise_pieces(shards, tokenizer.path, config.data, config.model.vocab_size)
-        path = Path(page.path).with_name("report.html")
         tokens = {f"{split}_{number}": uri for number, (split, uri) in enumerate(shards)}
         weights = {name: source.weight for name, source in config.data.sources.items()}
-        made = write_report(tokens, exclusions.path, path, weights=weights, drawn=drawn)
-        for file in (path, path.with_suffix(".json")):
-            run.artifact(file, "data")
-        path.replace(page.path)
-        for name, value in made.numbers().items():
+        manifest = write_report(tokens, exclusions.path, summary.path, weights=weights, drawn=drawn)
+        folder = Path(summary.path)
+        for name in (PAGE_FILE, NUMBERS_FILE):
+            run.artifact(folder / name, "data")
+        shutil.copyfile(folder / PAGE_FILE, page.path)
+        page.metadata["sha256"] = manifest.files[PAGE_FILE].sha256
+        for name, value in scalars(manifest.facts).items():
             numbers.log_metric(name, value)
-        run.metrics({f"data/{name}": value for name, value in made.numbers().items()})
-        run.progress(f"{made.tokens:,} tokens of {len(made.sources):,} sources")
+        Path(numbers.path).write_text(json.dumps(numbers.metadata))  # the local cache asks for a file of each output
+        run.metrics({f"data/{name}": float(value) for name, value in scalars(manifest.facts).items()})
+        run.made(summary, manifest, f"{manifest.facts.tokens:,} tokens")

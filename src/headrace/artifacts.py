@@ -122,6 +122,29 @@ class Exclusions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DataSummary:
+    """A report on prepared data, `report.html` and `report.json`, and its totals for gates."""
+
+    kind: ClassVar[str] = "data_summary"
+
+    documents: int
+    tokens: int
+    exact: int
+    """Documents left out as exact duplicates."""
+    near: int
+    """Documents left out as near duplicates."""
+    contaminated: int
+    """Documents left out because they overlap with an evaluation item."""
+    overlapping: int
+    """Documents that overlap with one, left out or not."""
+    items: int
+    """Evaluation items that were looked for."""
+    quarantined: int
+    mixture_off_points: float | None
+    """How far the realised share of a source is off its weight, at most, in points; None without a mixture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
     """Weights as safetensors, the tokenizer, and how they came to be."""
 
@@ -247,6 +270,7 @@ KINDS: dict[str, type[Any]] = {
         Signatures,
         Exclusions,
         TokenShards,
+        DataSummary,
         Checkpoint,
         EvalReport,
         Verdict,

@@ -9,6 +9,7 @@ from rich.table import Table
 
 COLUMNS = {"evaluate base": "base", "evaluate candidate": "candidate", "evaluate-incumbent": "champion before"}
 COMMAND = "headrace"
+LEFT_OUT = {"exact": "exact duplicates", "near": "near duplicates", "contaminated": "contaminated"}
 
 
 def show(told: Mapping[str, Any], recipe: Any, console: Console) -> None:
@@ -27,8 +28,27 @@ def show(told: Mapping[str, Any], recipe: Any, console: Console) -> None:
     for key, facts in told["facts"].items():
         if key.startswith("deploy/"):
             _show_answers(facts, console)
+        if key == "report data/summary":
+            _show_data(facts, told["stages"], console)
     _show_cached(told["stages"], console)
     _show_commands(told, recipe, console)
+
+
+def _show_data(facts: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Sum up what was prepared, and say where the report on it lies."""
+    left_out = ", ".join(f"{facts[reason]:,} {word}" for reason, word in LEFT_OUT.items())
+    lines = [
+        f"{facts['tokens']:,} tokens in {facts['documents']:,} documents are trained on.",
+        f"Left out: {left_out}; {facts['quarantined']:,} could not be read.",
+        f"{facts['overlapping']:,} overlap with one of {facts['items']:,} evaluation items.",
+    ]
+    if facts["mixture_off_points"] is not None:
+        lines.append(f"Drawn from, the mixture is within {facts['mixture_off_points']:.2f} points of its weights.")
+    console.print()
+    for line in lines:
+        console.print(line, highlight=False)
+    (stage,) = (stage for stage in stages if stage["name"] == "report data")
+    console.print(f"The report: {stage['artifacts']['page']['uri']}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_cached(stages: Sequence[Mapping[str, Any]], console: Console) -> None:

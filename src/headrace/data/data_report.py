@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headrace import storage
+from headrace.artifacts import Manifest
 from headrace.config import encode
 from headrace.data.filter import OpenExclusions, load_exclusions
 from headrace.data.report_facts import BINS, DataReport, SourceReport, mix
@@ -24,6 +25,7 @@ from headrace.data.shard_files import RECORD, OpenShards
 from headrace.data.shards import open_shards
 
 QUARANTINE_FILE = "quarantine.jsonl"
+PAGE_FILE, NUMBERS_FILE = "report.html", "report.json"
 LISTED = 1000
 """Rows of each list that a report holds; the artifacts have them all."""
 BLOCK_DOCUMENTS = 2**18
@@ -32,18 +34,18 @@ BLOCK_DOCUMENTS = 2**18
 def write_report(
     tokens: Mapping[str, str | Path],
     exclusions_uri: str | Path | None,
-    output_path: str | Path,
+    output_uri: str | Path,
     *,
     weights: Mapping[str, float] | None = None,
     drawn: Mapping[str, int] | None = None,
     title: str = "Prepared data",
-) -> DataReport:
-    """Write the page to `output_path`, and the numbers beside it as `.json`.
+) -> Manifest:
+    """Seal a `DataSummary` of `report.html`, to be read, and `report.json`, the same for scripts.
 
     Args:
         tokens: `TokenShards` by split, such as `text` and `instructions`.
         exclusions_uri: `Exclusions` of the documents; None where nothing was filtered.
-        output_path: The `.html` file.
+        output_uri: Where both appear.
         weights: What the mixture asks for, by source.
         drawn: Tokens that a loader drew under it, by source.
         title: What the page is headed with.
@@ -54,10 +56,10 @@ def write_report(
     """
     exclusions = load_exclusions(exclusions_uri) if exclusions_uri is not None else None
     report = measure({name: open_shards(uri) for name, uri in tokens.items()}, exclusions, weights, drawn)
-    path = Path(output_path)
-    storage.write_text(path.with_suffix(".json"), json.dumps(encode(report), indent=1) + "\n")
-    storage.write_text(path, page(report, title))
-    return report
+    with storage.writing(output_uri) as tree:
+        (tree.path / NUMBERS_FILE).write_text(json.dumps(encode(report), indent=1) + "\n", encoding="utf-8")
+        (tree.path / PAGE_FILE).write_text(page(report, title), encoding="utf-8")
+        return tree.commit(report.summary(), report.parents)
 
 
 def measure(

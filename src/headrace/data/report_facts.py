@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from headrace.artifacts import DataSummary
 from headrace.errors import ConfigError
 
 BINS = 32
@@ -82,12 +83,11 @@ class DataReport:
     parents: dict[str, str] = field(default_factory=dict)
     """Digests of the artifacts it is about."""
 
-    def numbers(self) -> dict[str, float]:
-        """The totals, for metrics."""
-        names = ("documents", "tokens", "compared", "exact", "near", "contaminated", "overlapping", "quarantined")
-        largest = max((abs(one.share - one.weight) for one in self.mixture.values()), default=0.0)
-        off = {"mixture_off_points": 100 * largest} if self.mixture else {}
-        return {name: float(getattr(self, name)) for name in names} | off
+    def summary(self) -> DataSummary:
+        """The totals."""
+        names = ("documents", "tokens", "exact", "near", "contaminated", "overlapping", "items", "quarantined")
+        off = max((100 * abs(one.share - one.weight) for one in self.mixture.values()), default=None)
+        return DataSummary(**{name: getattr(self, name) for name in names}, mixture_off_points=off)
 
 
 def mix(weights: Mapping[str, float], tokens: Mapping[str, int]) -> dict[str, Mixed]:

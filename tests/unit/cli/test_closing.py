@@ -66,3 +66,18 @@ def test_what_an_earlier_run_measured_is_said_to_be_so() -> None:
     stages = [{"name": "pretrain", "state": "cached"}, {"name": "close", "state": "done"}]
     assert "1 of 2 stages were not run now" in " ".join(screen(told(stages=stages)).split())
     assert "not run now" not in screen(told(stages=stages[1:]))
+
+
+def test_what_was_prepared_is_summed_up_with_where_its_report_lies() -> None:
+    counts = {"documents": 1200, "tokens": 34567, "exact": 3, "near": 4, "contaminated": 0, "overlapping": 1}
+    facts = {**counts, "items": 1961, "quarantined": 6, "mixture_off_points": 0.1173}
+    stage = {"name": "report data", "state": "done", "artifacts": {"page": {"uri": "/out/[page]"}}}
+    shown = screen(told(facts={"report data/summary": facts}, stages=[stage]))
+    assert "34,567 tokens in 1,200 documents" in shown
+    assert "3 exact duplicates, 4 near duplicates, 0 contaminated; 6 could not be read." in shown
+    assert "1 overlap with one of 1,961 evaluation items" in shown
+    assert "within 0.12 points" in shown
+    assert "/out/[page]" in shown
+    assert "points" not in screen(
+        told(facts={"report data/summary": {**facts, "mixture_off_points": None}}, stages=[stage])
+    )

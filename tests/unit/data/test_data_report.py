@@ -78,19 +78,27 @@ def exclusions(tmp_path: Path) -> str:
     return str(tmp_path / "exclusions")
 
 
+def written(uri: Path) -> DataReport:
+    """What a sealed report says to scripts."""
+    return decode(DataReport, json.loads((uri / "report.json").read_text()))
+
+
 def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions: str, tmp_path: Path) -> None:
     text, instructions = (
         shards_of(lines()[:40], "text", tokens_per_file=90, documents_per_batch=4),
         shards_of(lines()[40:], "asked"),
     )
     assert len(text.layout.files) > 2
-    report = write_report(
+    manifest = write_report(
         {"text": text.path, "instructions": instructions.path},
         exclusions,
-        tmp_path / "out" / "report.html",
+        tmp_path / "out",
         weights={"pile": 3.0, "p3": 1.0},
         drawn={"pile": 740, "p3": 260},
     )
+    report = written(tmp_path / "out")
+    assert manifest.facts == report.summary()
+    assert manifest.parents == report.parents
     for name in ("pile/0", "pile/1", "pile/2", "p3/a"):
         mine = [(part, n) for part in (text, instructions) for n in range(len(part)) if part.source(n) == name]
         lengths = [len(part.document(n)) for part, n in mine]
@@ -107,7 +115,7 @@ def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions:
         "pile": Mixed(weight=0.75, tokens=740, share=0.74),
         "p3": Mixed(weight=0.25, tokens=260, share=0.26),
     }
-    assert report.numbers()["mixture_off_points"] == pytest.approx(1.0)
+    assert report.summary().mixture_off_points == pytest.approx(1.0)
     assert set(report.parents) == {"text", "instructions", "exclusions"}
 
 
@@ -118,17 +126,17 @@ def test_the_numbers_lie_beside_the_page_and_the_page_shows_them(
     (shards.path / "quarantine.jsonl").write_text(
         json.dumps({"file": "/c/x", "line": 4, "reason": "is <broken>"}) + "\n"
     )
-    report = write_report({"text": shards.path}, exclusions, tmp_path / "report.html", weights={"pile": 1.0})
-    assert decode(DataReport, json.loads((tmp_path / "report.json").read_text())) == report
-    shown = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).shown)
+    write_report({"text": shards.path}, exclusions, tmp_path / "out", weights={"pile": 1.0})
+    report = written(tmp_path / "out")
+    shown = " ".join(Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).shown)
     for words in (f"{report.tokens:,}", "pile/2", "/c/<b>.jsonl:2", "exam<i>:1", ITEM, "/c/x:4", "is <broken>"):
         assert words in shown
     assert report.quarantined == 1 and "none has been drawn yet" in shown
 
 
 def test_a_page_without_a_filter_or_a_mixture_says_nothing_of_them(shards_of: MakeShards, tmp_path: Path) -> None:
-    write_report({"text": shards_of(lines()).path}, None, tmp_path / "report.html")
-    heads = re.findall("<h2>(.*?)</h2>", (tmp_path / "report.html").read_text())
+    write_report({"text": shards_of(lines()).path}, None, tmp_path / "out")
+    heads = re.findall("<h2>(.*?)</h2>", (tmp_path / "out" / "report.html").read_text())
     assert heads == ["Sources", "Lengths"]
 
 
@@ -215,7 +223,8 @@ def test_shares_are_of_all_that_was_drawn() -> None:
 
 
 def test_totals_are_sums_over_sources(shards_of: MakeShards, exclusions: str, tmp_path: Path) -> None:
-    report = write_report({"text": shards_of(lines()).path}, exclusions, tmp_path / "report.html")
+    write_report({"text": shards_of(lines()).path}, exclusions, tmp_path / "out")
+    report = written(tmp_path / "out")
     for name in ("documents", "tokens", "compared", "exact", "near", "contaminated"):
         assert getattr(report, name) == sum(getattr(one, name) for one in report.sources.values())
-    assert dataclasses.asdict(report)["mixture"] == {} and "mixture_off_points" not in report.numbers()
+    assert dataclasses.asdict(report)["mixture"] == {} and report.summary().mixture_off_points is None
