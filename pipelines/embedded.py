@@ -31,7 +31,8 @@ from headrace.errors import PipelineError
 from pipelines.caching import VerifiedCache
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 10
+GRACE_SECONDS = 30
+"""What a cluster gives, too: training saves its last step in it."""
 SWALLOWED = ("Condition evaluation failed", "Could not resolve")
 """How KFP's warnings about a condition or loop that it could not decide begin."""
 

@@ -55,3 +55,9 @@ class TrainingError(HeadraceError):
 
 class PipelineError(HeadraceError):
     """A pipeline that its orchestrator gave up, outside every one of its steps."""
+
+
+class Interrupted(HeadraceError):
+    """Work that was told to stop and has saved what it had; the same call goes on from there."""
+
+    exit_code = 143  # as of a process that SIGTERM has ended

@@ -17,7 +17,7 @@ from typing import Any
 
 from headrace import status
 from headrace.artifacts import Manifest, summary
-from headrace.errors import ConfigError, UnavailableError, shown
+from headrace.errors import ConfigError, Interrupted, UnavailableError, shown
 from headrace.mlflow_server import EXPERIMENT, client, home, impatience, tracking_uri
 
 __all__ = [
@@ -314,9 +314,14 @@ def task(config: Mapping[str, Any] | None = None, inputs: Mapping[str, Any] | No
         status.fail(error)
         if run is not None:
             with contextlib.suppress(Exception):
-                run.end("FAILED" if isinstance(error, Exception) else "KILLED")
+                run.end(_outcome(error))
         raise
     run.end("FINISHED", FAREWELL_SECONDS)
+
+
+def _outcome(error: BaseException) -> str:
+    """A task that somebody stopped was killed, not at fault: another attempt goes on with it."""
+    return "FAILED" if isinstance(error, Exception) and not isinstance(error, Interrupted) else "KILLED"
 
 
 def _task_run() -> TaskRun:

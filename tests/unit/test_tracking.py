@@ -20,7 +20,7 @@ import pytest
 from headrace import mlflow_server as server_module
 from headrace import status, storage, tracking
 from headrace.artifacts import Corpus
-from headrace.errors import ConfigError, DataError, HeadraceError, UnavailableError
+from headrace.errors import ConfigError, DataError, HeadraceError, Interrupted, UnavailableError
 from headrace.tracking import TaskRun, Tracker, client, task
 
 SECRET = "s3cr3t/p@ss"
@@ -164,7 +164,12 @@ def test_an_adopted_run_that_is_not_there_is_named(pipeline: str, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("error", "ends", "code"),
-    [(DataError("line 3 is\nbroken"), "FAILED", 2), (ValueError("x"), "FAILED", 1), (KeyboardInterrupt(), "KILLED", 1)],
+    [
+        (DataError("line 3 is\nbroken"), "FAILED", 2),
+        (ValueError("x"), "FAILED", 1),
+        (KeyboardInterrupt(), "KILLED", 1),
+        (Interrupted("Stopped after step 7."), "KILLED", 143),
+    ],
 )
 def test_an_error_ends_the_run_and_reaches_the_runner(place: str, error: BaseException, ends: str, code: int) -> None:
     with pytest.raises(type(error)), task() as run:

@@ -154,15 +154,22 @@ class Bar(Callback):
 
 
 class Checkpoints(Callback):
-    """A resumable checkpoint every few steps."""
+    """A resumable checkpoint every few steps, and whenever one is asked for."""
 
     def __init__(self, save: Callable[[], object], every_steps: int) -> None:
         self._save, self._every_steps = save, every_steps
+        self._saved = 0
 
     def after_step(self, result: StepResult) -> None:
         """Save when it is time."""
         if result.step % self._every_steps == 0:
+            self.save(result.step)
+
+    def save(self, step: int) -> None:
+        """Save the step that was just taken, unless it is saved."""
+        if step != self._saved:
             self._save()
+            self._saved = step
 
 
 def duration(seconds: float) -> str:

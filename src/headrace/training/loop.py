@@ -13,6 +13,7 @@ from headrace.tracking import Tracker
 from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
+from headrace.training.interruption import Interruption, stopped_after
 from headrace.training.run import Run
 from headrace.training.step import take_step
 
@@ -30,7 +31,8 @@ def train(
     """Train a model and seal it as a `Checkpoint`.
 
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
-    `workspace` and takes the same steps, to the last bit, as if nothing had happened.
+    `workspace` and takes the same steps, to the last bit, as if nothing had happened. SIGTERM makes it save the
+    step in progress and end.
 
     Args:
         sources: URIs of `TokenShards`, by the names that `config.data.sources` uses.
@@ -48,22 +50,30 @@ def train(
         IntegrityError: An input that is missing or damaged.
         UnavailableError: Another process trains with the same arguments in the same workspace.
         TrainingError: Weights, a loss or a gradient that is not finite.
+        Interrupted: SIGTERM came; the steps so far are saved.
     """
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
     home = checkpoints.workspace_of(workspace, identity(inputs, config))
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoints.claimed(home))
+        told_to_stop = stack.enter_context(Interruption())
         run = Run(inputs, config)
         latest = checkpoints.find_latest(home)
         if latest is not None:
             run.restore(latest)
         ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
+        saving = Checkpoints(
+            lambda: checkpoints.save(home, run.contents(resumable=True)), config.checkpoint_every_steps
+        )
         callbacks = callbacks_of(run, ledger, home, tracker, stack)
         for batch in run.batches():
             result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
             run.record(result)
-            for callback in callbacks:
+            for callback in (*callbacks, saving):
                 callback.after_step(result)
+            if told_to_stop.asked:
+                saving.save(run.step)
+                raise stopped_after(run.step)
     return checkpoints.write(output_uri, run.contents(resumable=False))
 
 
@@ -84,7 +94,6 @@ def callbacks_of(
         Feed(ledger, run.fed),
         Metrics(tracker, config.log_every_steps, run.cut),
         Progress(tracker.progress, config.steps),
-        Checkpoints(lambda: checkpoints.save(home, run.contents(resumable=True)), config.checkpoint_every_steps),
     ]
     if sys.stderr.isatty():
         callbacks.append(Bar(config.steps))

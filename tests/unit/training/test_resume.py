@@ -1,107 +1,36 @@
 """A run that is killed and called again, against one that never was."""
 
-import multiprocessing
 import random
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from headrace import storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE
 from headrace.tracking import Tracker
-from headrace.training.callbacks import LOSS_FILE
 from headrace.training.loop import train
-
-STEPS, EVERY = 120, 9
-PATIENCE_SECONDS = 60.0
+from tests.trials import EVERY, STEPS, Trial, agree
 
 
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Any]:
-    """Makes processes that are forked from one that has imported everything."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("forkserver")
-        # The first optimizer imports torch._dynamo, which takes seconds.
-        context.set_forkserver_preload(["headrace.training.loop", "torch._dynamo"])
-        yield context
-
-
-class Trial:
-    """One run's directories, and processes that train in them."""
-
-    def __init__(self, tiny, root: Path, processes: Any) -> None:
-        self.out, self.work, self._processes = root / "out", root / "work", processes
-        config = replace(tiny.config, steps=STEPS, checkpoint_every_steps=EVERY)
-        self.arguments = tiny.arguments(self.out, self.work, config=config, tracker=Tracker())
-
-    def start(self) -> Any:
-        process = self._processes.Process(target=train, kwargs=self.arguments)
-        process.start()
-        return process
-
-    def finish(self) -> None:
-        process = self.start()
-        process.join(PATIENCE_SECONDS)
-        assert process.exitcode == 0
-
-    def kill_when(self, condition: Callable[[], bool]) -> None:
-        """SIGKILL a fresh process the moment `condition` holds."""
-        process, deadline = self.start(), time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            assert process.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.0005)
-        process.kill()
-        process.join()
-        assert process.exitcode == -9
-        assert not self.out.exists()
-
-    def steps_logged(self) -> int:
-        return self.losses().count(b"\n")
-
-    def losses(self) -> bytes:
-        return b"".join(path.read_bytes() for path in self.work.glob(f"*/{LOSS_FILE}"))
-
-    def checkpoints(self) -> list[Path]:
-        return sorted(self.work.glob("*/step-????????"))
-
-    def being_saved(self) -> bool:
-        return any(self.work.glob("*/step-*.partial-*"))
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tiny, tmp_path_factory: pytest.TempPathFactory, processes) -> Trial:
-    trial = Trial(tiny, tmp_path_factory.mktemp("straight"), processes)
+def uninterrupted(tiny, tmp_path_factory: pytest.TempPathFactory) -> Trial:
+    trial = Trial(tiny, tmp_path_factory.mktemp("straight"))
     trial.finish()
     assert trial.steps_logged() == STEPS
     return trial
 
 
-def agree(one: Trial, other: Trial) -> None:
-    """Every loss, every byte of the sealed checkpoint and of the last one with moments is the same."""
-    assert one.losses() == other.losses()
-    assert (one.out / MODEL_FILE).read_bytes() == (other.out / MODEL_FILE).read_bytes()
-    assert storage.verify(one.out).digest == storage.verify(other.out).digest
-    last, other_last = (trial.checkpoints()[-1] for trial in (one, other))
-    assert OPTIMIZER_FILE in storage.read_manifest(last).files
-    assert storage.verify(last).digest == storage.verify(other_last).digest
-
-
-def test_killed_at_random_points_a_run_ends_in_the_same_bits(tiny, tmp_path, processes, uninterrupted) -> None:
-    trial, draw = Trial(tiny, tmp_path, processes), random.Random(time.time_ns())
+def test_killed_at_random_points_a_run_ends_in_the_same_bits(tiny, tmp_path, uninterrupted) -> None:
+    trial, draw = Trial(tiny, tmp_path), random.Random(time.time_ns())
     for wanted in sorted(draw.sample(range(1, STEPS - 5), 5)):
         trial.kill_when(lambda at=wanted: trial.steps_logged() >= at)
     trial.finish()
     agree(trial, uninterrupted)
 
 
-def test_killed_while_it_saves_a_run_ends_in_the_same_bits(tiny, tmp_path, processes, uninterrupted) -> None:
-    trial = Trial(tiny, tmp_path, processes)
+def test_killed_while_it_saves_a_run_ends_in_the_same_bits(tiny, tmp_path, uninterrupted) -> None:
+    trial = Trial(tiny, tmp_path)
     for _ in range(3):
         trial.kill_when(trial.being_saved)
     trial.finish()
@@ -111,9 +40,9 @@ def test_killed_while_it_saves_a_run_ends_in_the_same_bits(tiny, tmp_path, proce
 
 @pytest.mark.parametrize("name", [MODEL_FILE, OPTIMIZER_FILE])
 def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(
-    name: str, tiny, tmp_path: Path, processes, uninterrupted
+    name: str, tiny, tmp_path: Path, uninterrupted
 ) -> None:
-    trial = Trial(tiny, tmp_path, processes)
+    trial = Trial(tiny, tmp_path)
     trial.kill_when(lambda: trial.steps_logged() >= 3 * EVERY + 1)
     newest = trial.checkpoints()[-1]
     data = bytearray((newest / name).read_bytes())
@@ -123,8 +52,23 @@ def test_a_damaged_newest_checkpoint_costs_steps_but_changes_nothing(
     agree(trial, uninterrupted)
 
 
-def test_a_run_resumes_rather_than_starts_again(tiny, tmp_path: Path, processes, uninterrupted) -> None:
-    trial = Trial(tiny, tmp_path, processes)
+def test_terminated_a_run_saves_the_step_it_is_at_and_ends_in_the_same_bits(tiny, tmp_path, uninterrupted) -> None:
+    trial, draw = Trial(tiny, tmp_path, checkpoint_every_steps=STEPS), random.Random(time.time_ns())
+    for wanted in sorted(draw.sample(range(1, STEPS - 20), 3)):
+        reached = max(wanted, trial.steps_logged() + 1)
+        process = trial.start_until(lambda at=reached: trial.steps_logged() >= at)
+        process.terminate()
+        process.join()
+        assert process.exitcode == 143
+        assert not trial.out.exists()
+        assert trial.checkpoints()[-1].name == f"step-{trial.steps_logged():08d}"
+    trial.finish()
+    assert trial.losses() == uninterrupted.losses()
+    assert (trial.out / MODEL_FILE).read_bytes() == (uninterrupted.out / MODEL_FILE).read_bytes()
+
+
+def test_a_run_resumes_rather_than_starts_again(tiny, tmp_path: Path, uninterrupted) -> None:
+    trial = Trial(tiny, tmp_path)
     trial.kill_when(lambda: trial.steps_logged() >= 2 * EVERY + 1)
     before = trial.checkpoints()[-1]
     first_step = int(before.name.removeprefix("step-")) + 1
