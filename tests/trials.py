@@ -30,11 +30,11 @@ def processes() -> Any:
 
 
 def work(arguments: dict[str, Any]) -> None:
-    """Train, and end as a command would."""
+    """Train, and end as a command would, its last words beside the output."""
     try:
         train(**arguments)
     except HeadraceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        Path(f"{arguments['output_uri']}.error").write_text(str(error))
         sys.exit(error.exit_code)
 
 
@@ -43,11 +43,12 @@ class Trial:
 
     def __init__(self, tiny: Any, root: Path, **changes: Any) -> None:
         self.out, self.work, self._processes = root / "out", root / "work", processes()
+        self.target: Callable[[dict[str, Any]], None] = work
         config = replace(tiny.config, **{"steps": STEPS, "checkpoint_every_steps": EVERY} | changes)
         self.arguments = tiny.arguments(self.out, self.work, config=config, tracker=Tracker())
 
     def start(self) -> Any:
-        process = self._processes.Process(target=work, args=(self.arguments,))
+        process = self._processes.Process(target=self.target, args=(self.arguments,))
         process.start()
         return process
 
@@ -72,6 +73,9 @@ class Trial:
         process.join()
         assert process.exitcode == -9
         assert not self.out.exists()
+
+    def said(self) -> str:
+        return Path(f"{self.out}.error").read_text()
 
     def steps_logged(self) -> int:
         return self.losses().count(b"\n")

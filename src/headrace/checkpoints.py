@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 KEPT = 2
 """Resumable checkpoints kept, so that a damaged one leaves another."""
+COPY_BYTES = 2**22
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Contents:
     """The `tokenizer.json` to keep beside the weights."""
     ledger: Path | None = None
     """The record of what every step so far was fed; None where nothing was trained."""
+    ledger_bytes: int = 0
+    """How much of it belongs to these steps: it grows while a checkpoint is written."""
 
 
 def workspace_of(root: Path, arguments: Any) -> Path:
@@ -105,8 +108,14 @@ def write(uri: str | Path, contents: Contents) -> Manifest:
         (tree.path / STATE_FILE).write_text(json.dumps(contents.state, sort_keys=True) + "\n")
         (tree.path / TOKENIZER_FILE).write_bytes(contents.tokenizer.read_bytes())
         if contents.ledger is not None:
-            shutil.copyfile(contents.ledger, tree.path / LEDGER_FILE)
+            _copy_beginning(contents.ledger, tree.path / LEDGER_FILE, contents.ledger_bytes)
         return tree.commit(contents.facts, contents.parents)
+
+
+def _copy_beginning(source: Path, target: Path, size: int) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while size and (block := reader.read(min(size, COPY_BYTES))):
+            size -= writer.write(block)
 
 
 def save(workspace: Path, contents: Contents) -> Path:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TextIO
 
 from headrace import storage
+from headrace.checkpoints import Contents
 from headrace.data.ledger_writer import LedgerWriter
 from headrace.data.loader import Provenance
 from headrace.tracking import Tracker
 from headrace.training.step import StepResult
+from headrace.training.writer import CheckpointWriter
 
 LOSS_FILE = "losses.jsonl"
 SECONDS_BETWEEN_REPORTS = 1.0
@@ -78,10 +80,16 @@ class Feed(Callback):
 
 
 class Metrics(Callback):
-    """Loss, learning rate, gradient norm, speed and examples cut, every few steps, to the tracker."""
+    """Loss, learning rate, gradient norm and speed, every few steps, to the tracker.
 
-    def __init__(self, tracker: Tracker, every_steps: int, cut: Callable[[], Mapping[str, int]] = dict) -> None:
-        self._tracker, self._every_steps, self._cut = tracker, every_steps, cut
+    Args:
+        tracker: Told.
+        every_steps: Steps between two points.
+        more: What else is told at each, by name.
+    """
+
+    def __init__(self, tracker: Tracker, every_steps: int, more: Callable[[], Mapping[str, float]] = dict) -> None:
+        self._tracker, self._every_steps, self._more = tracker, every_steps, more
         self._tokens, self._since = 0, time.perf_counter()
 
     def after_step(self, result: StepResult) -> None:
@@ -91,7 +99,7 @@ class Metrics(Callback):
             return
         now = time.perf_counter()
         measured = {"loss": result.loss, "learning_rate": result.learning_rate, "grad_norm": result.grad_norm}
-        measured |= {f"cut/{source}": float(count) for source, count in self._cut().items()}
+        measured |= self._more()
         self._tracker.metrics(measured | {"tokens_per_second": self._tokens / (now - self._since)}, step=result.step)
         self._tokens, self._since = 0, now
 
@@ -154,22 +162,44 @@ class Bar(Callback):
 
 
 class Checkpoints(Callback):
-    """A resumable checkpoint every few steps, and whenever one is asked for."""
+    """A resumable checkpoint every few steps, written in the background, and at once where one is asked for.
 
-    def __init__(self, save: Callable[[], object], every_steps: int) -> None:
-        self._save, self._every_steps = save, every_steps
-        self._saved = 0
+    Args:
+        contents: The run as it stands.
+        writer: Writes it.
+        every_steps: Steps between two.
+        tracker: Told how long each held the run up, and how long it took to write.
+    """
+
+    def __init__(
+        self, contents: Callable[[], Contents], writer: CheckpointWriter, every_steps: int, tracker: Tracker
+    ) -> None:
+        self._contents, self._writer, self._every_steps, self._tracker = contents, writer, every_steps, tracker
 
     def after_step(self, result: StepResult) -> None:
-        """Save when it is time."""
+        """Take a snapshot when it is time; an earlier one that could not be written ends the run here."""
+        self._tell_written()
         if result.step % self._every_steps == 0:
-            self.save(result.step)
+            began = time.perf_counter()
+            self._writer.submit(self._contents())
+            self._tracker.metrics({"checkpoint/stall_seconds": time.perf_counter() - began}, step=result.step)
 
-    def save(self, step: int) -> None:
-        """Save the step that was just taken, unless it is saved."""
-        if step != self._saved:
-            self._save()
-            self._saved = step
+    def _tell_written(self) -> None:
+        for step, seconds in self._writer.finished():
+            self._tracker.metrics({"checkpoint/write_seconds": seconds}, step=step)
+
+    def write_now(self) -> None:
+        """Write the run as it stands before this returns."""
+        self._writer.write_now(self._contents())
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        self._writer.drain()
+        self._tell_written()
+
+    def close(self) -> None:
+        """Let a write that has begun end."""
+        self._writer.close()
 
 
 def duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
 from headrace.training.run import Run
 from headrace.training.step import take_step
+from headrace.training.writer import CheckpointWriter
 
 
 def train(
@@ -48,7 +49,8 @@ def train(
         ConfigError: Sources that the configuration does not name.
         MismatchError: Shards, tokenizer, parent and model that do not belong together.
         IntegrityError: An input that is missing or damaged.
-        UnavailableError: Another process trains with the same arguments in the same workspace.
+        UnavailableError: Another process trains with the same arguments in the same workspace, or a checkpoint
+            cannot be written there.
         TrainingError: Weights, a loss or a gradient that is not finite.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
@@ -62,18 +64,17 @@ def train(
         if latest is not None:
             run.restore(latest)
         ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
-        saving = Checkpoints(
-            lambda: checkpoints.save(home, run.contents(resumable=True)), config.checkpoint_every_steps
-        )
         callbacks = callbacks_of(run, ledger, home, tracker, stack)
+        saving = checkpoints_of(run, home, tracker, stack)
         for batch in run.batches():
             result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
             run.record(result)
             for callback in (*callbacks, saving):
                 callback.after_step(result)
             if told_to_stop.asked:
-                saving.save(run.step)
+                saving.write_now()
                 raise stopped_after(run.step)
+        saving.finish()
     return checkpoints.write(output_uri, run.contents(resumable=False))
 
 
@@ -92,7 +93,7 @@ def callbacks_of(
     callbacks = [
         LossLog(home, run.step),
         Feed(ledger, run.fed),
-        Metrics(tracker, config.log_every_steps, run.cut),
+        Metrics(tracker, config.log_every_steps, lambda: measured(run)),
         Progress(tracker.progress, config.steps),
     ]
     if sys.stderr.isatty():
@@ -100,3 +101,17 @@ def callbacks_of(
     for callback in callbacks:
         stack.callback(callback.close)
     return callbacks
+
+
+def measured(run: Run) -> dict[str, float]:
+    """What a run's metrics tell beside its steps."""
+    cut = {f"cut/{source}": float(count) for source, count in run.cut().items()}
+    return cut | {"data/wait_seconds": run.waited_seconds()}
+
+
+def checkpoints_of(run: Run, home: Path, tracker: Tracker, stack: contextlib.ExitStack) -> Checkpoints:
+    """What saves the run in its workspace; `stack` closes it."""
+    writer = CheckpointWriter(lambda contents: checkpoints.save(home, contents))
+    saving = Checkpoints(lambda: run.contents(resumable=True), writer, run.config.checkpoint_every_steps, tracker)
+    stack.callback(saving.close)
+    return saving

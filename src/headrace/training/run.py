@@ -1,5 +1,6 @@
 """A run in progress: weights, optimizer, data position and counts, and their way into a checkpoint and back."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,7 @@ class Run:
         self._position: dict[str, Any] = self._stream.state()
         self._provenance: Provenance
         self._ledger: Path | None = None
+        self._waited_seconds = 0.0
         torch.manual_seed(config.seed)
         self.model = GPTJ(config.model)
         if inputs.parent is not None:
@@ -60,7 +62,9 @@ class Run:
         with ThreadPoolExecutor(1, "batches") as background:
             made = deque(background.submit(self._draw) for _ in range(min(BATCHES_AHEAD, remaining)))
             for left in range(remaining, 0, -1):
+                began = time.perf_counter()
                 batch, self._provenance, position = made.popleft().result()
+                self._waited_seconds += time.perf_counter() - began
                 if left > BATCHES_AHEAD:
                     made.append(background.submit(self._draw))
                 self._position = position
@@ -83,6 +87,11 @@ class Run:
     def fed(self) -> Provenance:
         """Where the batch of the present step comes from."""
         return self._provenance
+
+    def waited_seconds(self) -> float:
+        """How long steps have waited for their batches since this was last asked."""
+        waited, self._waited_seconds = self._waited_seconds, 0.0
+        return waited
 
     def cut(self) -> dict[str, int]:
         """Of each source of instructions, how many examples so far were longer than a row and lost tokens."""
@@ -108,6 +117,7 @@ class Run:
             state=self._state(),
             tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
             ledger=self._ledger,
+            ledger_bytes=self._ledger.stat().st_size if self._ledger else 0,
         )
 
     def _facts(self) -> Checkpoint:

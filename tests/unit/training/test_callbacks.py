@@ -6,7 +6,7 @@ import pytest
 
 from headrace.tracking import Tracker
 from headrace.training import callbacks
-from headrace.training.callbacks import LOSS_FILE, Checkpoints, LossLog, Metrics, Progress
+from headrace.training.callbacks import LOSS_FILE, LossLog, Metrics, Progress
 from headrace.training.step import StepResult
 
 
@@ -86,12 +86,3 @@ def test_progress_tells_loss_speed_and_time_left_about_once_a_second(monkeypatch
 )
 def test_durations_read_as_one_would_say_them(seconds: float, said: str) -> None:
     assert callbacks.duration(seconds) == said
-
-
-def test_checkpoints_come_every_few_steps() -> None:
-    saved: list[int] = []
-    step = 0
-    checkpoints = Checkpoints(lambda: saved.append(step), 4)
-    for step in range(1, 14):
-        checkpoints.after_step(result(step))
-    assert saved == [4, 8, 12]

@@ -73,16 +73,23 @@ def test_training_lowers_the_loss(trained) -> None:
 
 def test_metrics_and_progress_reach_the_tracker(trained) -> None:
     _, work, tracker = trained
-    assert [step for step, _ in tracker.measured] == [5, 10, 15, 20]
-    assert all(
-        values.keys() == {"loss", "learning_rate", "grad_norm", "tokens_per_second", "cut/asked"}
-        for _, values in tracker.measured
-    )
-    assert tracker.measured[0][1]["loss"] == losses(work)[4]["loss"]
+    measured = [(step, values) for step, values in tracker.measured if "loss" in values]
+    assert [step for step, _ in measured] == [5, 10, 15, 20]
+    told = {"loss", "learning_rate", "grad_norm", "tokens_per_second", "cut/asked", "data/wait_seconds"}
+    assert all(values.keys() == told for _, values in measured)
+    assert measured[0][1]["loss"] == losses(work)[4]["loss"]
+    assert all(values["data/wait_seconds"] > 0 for _, values in measured)
     assert tracker.lines[0][1] == 0.05
     text, fraction = tracker.lines[-1]
     assert text.startswith("step 20/20 · loss ")
     assert fraction == 1.0
+
+
+@pytest.mark.parametrize("name", ["checkpoint/stall_seconds", "checkpoint/write_seconds"])
+def test_what_each_checkpoint_costs_reaches_the_tracker(name: str, trained) -> None:
+    told = {step: values[name] for step, values in trained[2].measured if name in values}
+    assert list(told) == [6, 12, 18]
+    assert all(seconds > 0 for seconds in told.values())
 
 
 def test_the_same_arguments_give_the_same_digest_and_others_another(tiny, trained, tmp_path: Path) -> None:
