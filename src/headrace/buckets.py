@@ -91,6 +91,12 @@ def read_bytes(uri: str) -> bytes:
         return bytes(_blob(uri).download_as_bytes(**_patience(QUESTION_SECONDS)))
 
 
+def write_bytes(uri: str, data: bytes) -> None:
+    """Replace a small object."""
+    with _told_plainly(uri):
+        _blob(uri).upload_from_string(data, **_patience(QUESTION_SECONDS))
+
+
 class _Plain(io.RawIOBase):
     """A reader over one object whose errors are told plainly, whenever they come."""
 

@@ -27,16 +27,44 @@ from headrace.artifacts import (
     Checkpoint,
     Manifest,
 )
-from headrace.errors import IntegrityError, UnavailableError
+from headrace.errors import ConfigError, IntegrityError, UnavailableError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-KEPT = 2
-"""Resumable checkpoints kept, so that a damaged one leaves another."""
 COPY_BYTES = 2**22
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointPolicy:
+    """Which resumable checkpoints stay once a newer one is sealed; it decides nothing that is computed.
+
+    Raises:
+        ConfigError: Fewer than one of the newest, or a negative number.
+    """
+
+    newest: int = 2
+    """How many of the newest: two, so that a damaged one leaves another."""
+    every_steps: int = 0
+    """For good, those whose step is a multiple of this; 0 for none."""
+    best: int = 0
+    """How many of those with the lowest mean training loss over the steps before."""
+
+    def __post_init__(self) -> None:
+        if self.newest < 1 or min(self.every_steps, self.best) < 0:
+            raise ConfigError(
+                f"newest={self.newest}, every_steps={self.every_steps} and best={self.best} of checkpoints need to be "
+                "at least 1, 0 and 0."
+            )
+
+    def kept(self, losses: Mapping[int, float | None]) -> set[int]:
+        """The steps to keep of those given with their losses; None where a loss is not known."""
+        steps = sorted(losses)
+        ranked = sorted((loss, step) for step, loss in losses.items() if loss is not None)
+        always = [step for step in steps if self.every_steps and step % self.every_steps == 0]
+        return {*steps[-self.newest :], *always, *(step for _, step in ranked[: self.best])}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,16 +146,35 @@ def _copy_beginning(source: Path, target: Path, size: int) -> None:
             size -= writer.write(block)
 
 
-def save(workspace: Path, contents: Contents) -> Path:
-    """Write a resumable checkpoint and drop those before it but for the newest."""
-    path = workspace / f"step-{contents.facts.step:08d}"
+def save(workspace: Path, contents: Contents, policy: CheckpointPolicy | None = None) -> Path:
+    """Write a resumable checkpoint, and drop those before it that the policy does not keep."""
+    path = workspace / directory_of(contents.facts.step)
     if not storage.exists(path):
         shutil.rmtree(path, ignore_errors=True)  # a damaged one may have lost its manifest
     write(path, contents)
-    older = [other for other in _resumable(workspace) if other.name < path.name]
-    for other in older[: len(older) - KEPT + 1]:
-        shutil.rmtree(other)
+    # Newer ones that are damaged stay until their steps are taken again, and count for nothing here.
+    losses = {step_of(p.name): _loss_of(p) for p in _resumable(workspace) if p.name <= path.name}
+    for step in losses.keys() - (policy or CheckpointPolicy()).kept(losses):
+        shutil.rmtree(workspace / directory_of(step))
     return path
+
+
+def directory_of(step: int) -> str:
+    """What the checkpoint of a step is called in its workspace."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int:
+    """The step that a checkpoint's directory is named by."""
+    return int(name.removeprefix("step-"))
+
+
+def _loss_of(path: Path) -> float | None:
+    try:
+        loss: float | None = storage.read_manifest(path).facts.loss
+    except (IntegrityError, UnicodeDecodeError):
+        return None
+    return loss
 
 
 def find_latest(workspace: Path) -> Path | None:

@@ -31,6 +31,7 @@ __all__ = [
     "hash_files",
     "read",
     "read_manifest",
+    "upload",
     "verify",
     "write_text",
     "writing",
@@ -99,7 +100,7 @@ def writing(uri: str | Path) -> Iterator[Tree]:
             tree = Tree(uri, Path(staging))
             yield tree
             if tree.manifest is not None:
-                _upload(tree, tree.manifest)
+                upload(tree.path, uri, tree.manifest)
         return
     target = Path(os.path.realpath(uri))
     _check_replaceable(target)
@@ -115,14 +116,14 @@ def _check_replaceable(target: Path) -> None:
         raise ConfigError(f"{target} is no artifact that could be replaced. Give another path, or move it away.")
 
 
-def _upload(tree: Tree, manifest: Manifest) -> None:
-    """Bring a sealed tree to its bucket; what stood there before goes first, manifest foremost."""
+def upload(path: Path, uri: str, manifest: Manifest) -> None:
+    """Bring a sealed directory to a bucket; what stood there before goes first, manifest foremost."""
     replaced: set[str] = set()
     with contextlib.suppress(IntegrityError):
-        replaced = set(read_manifest(tree.uri).files)
-    buckets.delete_objects(tree.uri, [MANIFEST])
-    buckets.upload_tree(tree.path, tree.uri, last=MANIFEST)
-    buckets.delete_objects(tree.uri, sorted(replaced - set(manifest.files)))
+        replaced = set(read_manifest(uri).files)
+    buckets.delete_objects(uri, [MANIFEST])
+    buckets.upload_tree(path, uri, last=MANIFEST)
+    buckets.delete_objects(uri, sorted(replaced - set(manifest.files)))
 
 
 def exists(uri: str | Path) -> bool:

@@ -109,3 +109,26 @@ def mlflow_server(mlflow_store: Path, running_server: Server, monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_TRACKING_URI", running_server.url)
     client.cache_clear()
     return running_server
+
+
+@pytest.fixture(scope="session")
+def emulator() -> Iterator[str]:
+    """A bucket `b` of Cloud Storage, in this process."""
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("localhost", 0, in_memory=True, default_bucket="b")
+    server.start()
+    yield f"http://localhost:{server._api._httpd.socket.getsockname()[1]}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A prefix of its own for each test, spelled as users do."""
+    from headrace import buckets
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
+    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
+    buckets._client.cache_clear()
+    yield f"gs://b/{tmp_path.name}"
+    buckets._client.cache_clear()

@@ -10,7 +10,8 @@ import torch
 
 from headrace import checkpoints, storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, Checkpoint
-from headrace.checkpoints import Contents
+from headrace.checkpoints import CheckpointPolicy, Contents
+from headrace.errors import ConfigError
 
 
 def contents(step: int, tokenizer: Path) -> Contents:
@@ -63,6 +64,30 @@ def test_two_newest_are_kept(workspace: Path, tokenizer: Path) -> None:
     for step in (100, 200, 300, 1000):
         checkpoints.save(workspace, contents(step, tokenizer))
     assert sorted(path.name for path in workspace.iterdir()) == ["step-00000300", "step-00001000"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [
+        (CheckpointPolicy(newest=1), [800]),
+        (CheckpointPolicy(newest=3), [600, 700, 800]),
+        (CheckpointPolicy(newest=1, every_steps=300), [300, 600, 800]),
+        (CheckpointPolicy(newest=1, best=2), [400, 500, 800]),
+        (CheckpointPolicy(newest=2, every_steps=200, best=1), [200, 400, 500, 600, 700, 800]),
+    ],
+)
+def test_the_policy_says_which_are_kept(policy, kept: list[int], workspace: Path, tokenizer: Path) -> None:
+    for step in range(100, 900, 100):
+        given = contents(step, tokenizer)
+        given = replace(given, facts=replace(given.facts, loss=abs(step - 470) / 100))
+        checkpoints.save(workspace, given, policy)
+    assert sorted(path.name for path in workspace.iterdir()) == [f"step-{step:08d}" for step in kept]
+
+
+@pytest.mark.parametrize("values", [{"newest": 0}, {"every_steps": -1}, {"best": -1}])
+def test_a_policy_that_keeps_nothing_to_resume_from_is_refused(values: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="need to be at least 1, 0 and 0"):
+        CheckpointPolicy(**values)
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, "manifest.json"])

@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -282,26 +282,6 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-@pytest.fixture(scope="module")
-def emulator() -> Iterator[str]:
-    from gcp_storage_emulator.server import create_server
-
-    server = create_server("localhost", 0, in_memory=True, default_bucket="b")
-    server.start()
-    yield f"http://localhost:{server._api._httpd.socket.getsockname()[1]}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A prefix of its own for each test, spelled as users do."""
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", emulator)
-    monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
-    buckets._client.cache_clear()
-    yield f"gs://b/{tmp_path.name}"
-    buckets._client.cache_clear()
 
 
 def blob(uri: str) -> object:

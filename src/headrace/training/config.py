@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from headrace.artifacts import MaskContract
+from headrace.checkpoints import CheckpointPolicy
 from headrace.data.loader import LoaderConfig
 from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJConfig
@@ -35,6 +36,8 @@ class TrainConfig:
     """Of products and activations; weights, their gradients and the optimizer's moments are fp32 in both."""
     checkpoint_every_steps: int = 100
     """Steps lost at most when a run is killed."""
+    checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    """Which of them are kept."""
     log_every_steps: int = 10
     """Steps between two points of a metric."""
     seed: int = 0

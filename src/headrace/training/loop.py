@@ -14,9 +14,13 @@ from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLo
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
+from headrace.training.mirror import Mirror, configured
 from headrace.training.run import Run
 from headrace.training.step import take_step
 from headrace.training.writer import CheckpointWriter
+
+INDECISIVE = ("checkpoint_every_steps", "checkpoints", "log_every_steps")
+"""Keys of a `TrainConfig` that decide nothing that is computed."""
 
 
 def train(
@@ -33,7 +37,8 @@ def train(
 
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
     `workspace` and takes the same steps, to the last bit, as if nothing had happened. SIGTERM makes it save the
-    step in progress and end.
+    step in progress and end. Where `HEADRACE_CHECKPOINT_MIRROR` names a directory or bucket, checkpoints are copied
+    there, and found there when the workspace is lost.
 
     Args:
         sources: URIs of `TokenShards`, by the names that `config.data.sources` uses.
@@ -49,23 +54,26 @@ def train(
         ConfigError: Sources that the configuration does not name.
         MismatchError: Shards, tokenizer, parent and model that do not belong together.
         IntegrityError: An input that is missing or damaged.
-        UnavailableError: Another process trains with the same arguments in the same workspace, or a checkpoint
-            cannot be written there.
+        UnavailableError: Another process trains with the same arguments in the same workspace, a checkpoint cannot
+            be written there, or the mirror does not answer.
         TrainingError: Weights, a loss or a gradient that is not finite.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
-    home = checkpoints.workspace_of(workspace, identity(inputs, config))
+    about = identity(inputs, config)
+    home = checkpoints.workspace_of(workspace, about)
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
         run = Run(inputs, config)
-        latest = checkpoints.find_latest(home)
+        latest, mirror = checkpoints.find_latest(home), configured(home, about, config.checkpoints)
+        if mirror is not None:
+            latest = mirror.bring_newer(latest)
         if latest is not None:
             run.restore(latest)
         ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
         callbacks = callbacks_of(run, ledger, home, tracker, stack)
-        saving = checkpoints_of(run, home, tracker, stack)
+        saving = checkpoints_of(run, home, mirror, tracker, stack)
         for batch in run.batches():
             result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
             run.record(result)
@@ -79,9 +87,8 @@ def train(
 
 
 def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
-    """What decides every bit of a run: its inputs, and its configuration but for how often it logs and saves."""
-    values = encode(config)
-    decisive = {key: values[key] for key in values if key not in ("checkpoint_every_steps", "log_every_steps")}
+    """What decides every bit of a run: its inputs, and its configuration but for how it logs and saves."""
+    decisive = {key: value for key, value in encode(config).items() if key not in INDECISIVE}
     return {"config": decisive, "inputs": inputs.digests}
 
 
@@ -109,9 +116,14 @@ def measured(run: Run) -> dict[str, float]:
     return cut | {"data/wait_seconds": run.waited_seconds()}
 
 
-def checkpoints_of(run: Run, home: Path, tracker: Tracker, stack: contextlib.ExitStack) -> Checkpoints:
-    """What saves the run in its workspace; `stack` closes it."""
-    writer = CheckpointWriter(lambda contents: checkpoints.save(home, contents))
-    saving = Checkpoints(lambda: run.contents(resumable=True), writer, run.config.checkpoint_every_steps, tracker)
+def checkpoints_of(
+    run: Run, home: Path, mirror: Mirror | None, tracker: Tracker, stack: contextlib.ExitStack
+) -> Checkpoints:
+    """What saves the run in its workspace and its mirror; `stack` closes it."""
+    config = run.config
+    writer = CheckpointWriter(
+        lambda contents: checkpoints.save(home, contents, config.checkpoints), mirror.copy if mirror else None
+    )
+    saving = Checkpoints(lambda: run.contents(resumable=True), writer, config.checkpoint_every_steps, tracker)
     stack.callback(saving.close)
     return saving

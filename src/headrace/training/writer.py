@@ -1,9 +1,11 @@
 """Checkpoints written in the background, one after another, while the run goes on."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 from headrace.checkpoints import Contents
@@ -15,24 +17,27 @@ TRIES = 3
 PAUSE_SECONDS = 5.0
 """Between two tries: a disk that another process fills may be emptied by then."""
 
+log = logging.getLogger(__name__)
+
 
 class Written(NamedTuple):
     """A checkpoint that stands."""
 
     step: int
     seconds: float
-    """From the first byte to the seal, in the background."""
+    """From the first byte to the seal and the copy, in the background."""
 
 
 class CheckpointWriter:
     """Writes snapshots in the order they were taken: one at a time, while at most one waits.
 
     Args:
-        save: Seals contents where they can be resumed from. It leaves what stood before whole until they are sealed.
+        save: Seals contents where they can be resumed from, and leaves what stood before whole until they are.
+        copy: Brings what was sealed to another place, where there is one.
     """
 
-    def __init__(self, save: Callable[[Contents], object]) -> None:
-        self._save = save
+    def __init__(self, save: Callable[[Contents], Path], copy: Callable[[Path], None] | None = None) -> None:
+        self._save, self._copy = save, copy
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._under_way: deque[tuple[Future[Written], Snapshot]] = deque()
         self._free: list[Snapshot] = []
@@ -91,16 +96,23 @@ class CheckpointWriter:
 
     def _write(self, contents: Contents) -> Written:
         began = time.perf_counter()
-        for left in reversed(range(TRIES)):
-            try:
-                self._save(contents)
-                break
-            except Exception as error:
-                if not left:
-                    raise UnavailableError(
-                        f"The checkpoint of step {contents.facts.step:,} could not be written in {TRIES} tries "
-                        f"({shown(str(error)).rstrip('.')}). The one before it stands: make room, and run the same "
-                        "again to go on from it."
-                    ) from error
-                time.sleep(PAUSE_SECONDS)
+        path = self._saved(contents)
+        if self._copy is not None:
+            self._copy(path)
         return Written(contents.facts.step, time.perf_counter() - began)
+
+    def _saved(self, contents: Contents) -> Path:
+        for _ in range(TRIES - 1):
+            try:
+                return self._save(contents)
+            except Exception as error:
+                log.warning("The checkpoint of step %d is tried again. %s", contents.facts.step, shown(str(error)))
+                time.sleep(PAUSE_SECONDS)
+        try:
+            return self._save(contents)
+        except Exception as error:
+            raise UnavailableError(
+                f"The checkpoint of step {contents.facts.step:,} could not be written in {TRIES} tries "
+                f"({shown(str(error)).rstrip('.')}). The one before it stands: make room, and run the same again "
+                "to go on from it."
+            ) from error

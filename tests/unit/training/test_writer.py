@@ -48,10 +48,10 @@ class Gate:
     def __init__(self, home: Path) -> None:
         self.home, self.began, self.open = home, threading.Semaphore(0), threading.Semaphore(0)
 
-    def __call__(self, given: Contents) -> None:
+    def __call__(self, given: Contents) -> Path:
         self.began.release()
         assert self.open.acquire(timeout=PATIENCE_SECONDS)
-        checkpoints.save(self.home, given)
+        return checkpoints.save(self.home, given)
 
 
 def test_what_is_sealed_is_the_run_as_it_was_although_it_went_on(tmp_path: Path, ledger: Path) -> None:
@@ -109,10 +109,10 @@ def test_a_write_that_fails_twice_and_then_succeeds_is_no_failure(
     monkeypatch.setattr(writers, "PAUSE_SECONDS", 0.0)
     failures = [OSError(28, "No space left on device")] * 2
 
-    def save(given: Contents) -> None:
+    def save(given: Contents) -> Path:
         if failures:
             raise failures.pop()
-        checkpoints.save(tmp_path / "home", given)
+        return checkpoints.save(tmp_path / "home", given)
 
     writer = CheckpointWriter(save)
     writer.submit(contents(7, ledger, torch.ones(3)))
@@ -127,7 +127,7 @@ def test_a_write_that_fails_for_good_is_told_in_one_line_at_the_next_step(
     monkeypatch.setattr(writers, "PAUSE_SECONDS", 0.0)
     tried = []
 
-    def save(given: Contents) -> None:
+    def save(given: Contents) -> Path:
         tried.append(given.facts.step)
         raise OSError(28, "No space left on device")
 
