@@ -66,6 +66,9 @@ class Tracker:
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Record what was measured."""
 
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Mark the run."""
+
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file with the run."""
 

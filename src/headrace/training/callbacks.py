@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from headrace import storage
 from headrace.checkpoints import Contents
@@ -17,6 +17,7 @@ from headrace.training.step import StepResult
 from headrace.training.writer import CheckpointWriter
 
 LOSS_FILE = "losses.jsonl"
+SKIPPED_FILE = "skipped.jsonl"
 SECONDS_BETWEEN_REPORTS = 1.0
 
 
@@ -44,7 +45,7 @@ class LossLog(Callback):
 
     def after_step(self, result: StepResult) -> None:
         """Write the line and hand it to the operating system, where a killed process cannot lose it."""
-        self._file.write(json.dumps(asdict(result)) + "\n")
+        self._file.write(json.dumps(_values(result)) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -57,6 +58,52 @@ def _lines_until(path: Path, step: int) -> list[str]:
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     whole = [line for line in lines if line.endswith("}\n")]
     return [line for line in whole if json.loads(line)["step"] <= step]
+
+
+def _values(result: StepResult) -> dict[str, Any]:
+    """A step as JSON values, which know neither NaN nor infinity; `skipped` is there where it was."""
+    values = {name: value for name, value in asdict(result).items() if (name, value) != ("skipped", "")}
+    finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in values.items()}
+    return {name: value if finite[name] else None for name, value in values.items()}
+
+
+class SkippedLog(Callback):
+    """Every skipped step and the documents it was fed as a line of JSON in `skipped.jsonl`, and to the tracker.
+
+    Args:
+        workspace: Where the file lies.
+        resumed_step: Lines of later steps are dropped, as those of `losses.jsonl` are.
+        documents: What the present step was fed.
+        skipped: All steps skipped so far.
+        tracker: Told.
+    """
+
+    def __init__(
+        self,
+        workspace: Path,
+        resumed_step: int,
+        documents: Callable[[], list[dict[str, Any]]],
+        skipped: Callable[[], list[int]],
+        tracker: Tracker,
+    ) -> None:
+        self._path, self._documents, self._skipped, self._tracker = (
+            workspace / SKIPPED_FILE,
+            documents,
+            skipped,
+            tracker,
+        )
+        if self._path.exists():
+            storage.write_text(self._path, "".join(_lines_until(self._path, resumed_step)))
+
+    def after_step(self, result: StepResult) -> None:
+        """Write the line and tell how many there are."""
+        if not result.skipped:
+            return
+        with self._path.open("a") as file:
+            file.write(json.dumps(_values(result) | {"documents": self._documents()}) + "\n")
+        steps = self._skipped()
+        self._tracker.metrics({"skipped_steps": len(steps)}, step=result.step)
+        self._tracker.tags({"headrace.skipped_steps": ", ".join(map(str, steps[-100:]))})
 
 
 class Feed(Callback):
@@ -99,6 +146,7 @@ class Metrics(Callback):
             return
         now = time.perf_counter()
         measured = {"loss": result.loss, "learning_rate": result.learning_rate, "grad_norm": result.grad_norm}
+        measured = {} if result.skipped else measured
         measured |= self._more()
         self._tracker.metrics(measured | {"tokens_per_second": self._tokens / (now - self._since)}, step=result.step)
         self._tokens, self._since = 0, now

@@ -8,6 +8,7 @@ from headrace.checkpoints import CheckpointPolicy
 from headrace.data.loader import LoaderConfig
 from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJConfig
+from headrace.training.guard import GuardConfig
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.schedule import ScheduleConfig
 
@@ -32,6 +33,8 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     z_loss: float = 1e-4
     """Weight of logsumexp(logits)² beside the cross entropy."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """Which steps are skipped rather than taken; none by default, where the first that should be ends the run."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of products and activations; weights, their gradients and the optimizer's moments are fp32 in both."""
     checkpoint_every_steps: int = 100
@@ -50,6 +53,11 @@ class TrainConfig:
         for name in ("z_loss", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}={getattr(self, name)} is below 0. Set train.{name} to at least 0.")
+        if self.guard.skips >= self.steps:
+            raise ConfigError(
+                f"guard.skips={self.guard.skips:,} lets all of steps={self.steps:,} be skipped. "
+                "Set train.guard.skips lower."
+            )
         if self.data.rows % self.microbatch_rows:
             raise ConfigError(
                 f"microbatch_rows={self.microbatch_rows} does not divide rows={self.data.rows}. "

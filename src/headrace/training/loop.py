@@ -10,7 +10,7 @@ from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
 from headrace.data.ledger_writer import LedgerWriter
 from headrace.tracking import Tracker
-from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress
+from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress, SkippedLog
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
@@ -56,7 +56,7 @@ def train(
         IntegrityError: An input that is missing or damaged.
         UnavailableError: Another process trains with the same arguments in the same workspace, a checkpoint cannot
             be written there, or the mirror does not answer.
-        TrainingError: Weights, a loss or a gradient that is not finite.
+        TrainingError: Weights that are not finite, or a step that would do harm and may not be skipped.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
@@ -75,7 +75,7 @@ def train(
         callbacks = callbacks_of(run, ledger, home, tracker, stack)
         saving = checkpoints_of(run, home, mirror, tracker, stack)
         for batch in run.batches():
-            result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
+            result = take_step(run.model, run.optimizer, batch, config, run.step + 1, run.guard)
             run.record(result)
             for callback in (*callbacks, saving):
                 callback.after_step(result)
@@ -99,6 +99,7 @@ def callbacks_of(
     config = run.config
     callbacks = [
         LossLog(home, run.step),
+        SkippedLog(home, run.step, run.fed_documents, lambda: run.guard.skipped, tracker),
         Feed(ledger, run.fed),
         Metrics(tracker, config.log_every_steps, lambda: measured(run)),
         Progress(tracker.progress, config.steps),

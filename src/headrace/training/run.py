@@ -23,6 +23,7 @@ from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load_weights
 from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
+from headrace.training.guard import Guard
 from headrace.training.inputs import Inputs
 from headrace.training.step import StepResult
 
@@ -50,6 +51,7 @@ class Run:
         self._provenance: Provenance
         self._ledger: Path | None = None
         self._waited_seconds = 0.0
+        self.guard = Guard(config.guard)
         torch.manual_seed(config.seed)
         self.model = GPTJ(config.model)
         if inputs.parent is not None:
@@ -88,6 +90,20 @@ class Run:
         """Where the batch of the present step comes from."""
         return self._provenance
 
+    def fed_documents(self) -> list[dict[str, Any]]:
+        """The same in words: source, `FILE:LINE` and tokens of every part of a document."""
+        fed, sources = self._provenance, list(self._stream.selected.items())
+        parts = zip(*(column.tolist() for column in fed), strict=True)
+        return [
+            {
+                "row": row,
+                "source": sources[source][0],
+                "document": self.inputs.shards[sources[source][1].shards].origin(number),
+                "tokens": [start, stop],
+            }
+            for row, source, number, start, stop in parts
+        ]
+
     def waited_seconds(self) -> float:
         """How long steps have waited for their batches since this was last asked."""
         waited, self._waited_seconds = self._waited_seconds, 0.0
@@ -101,8 +117,12 @@ class Run:
         }
 
     def record(self, result: StepResult) -> None:
-        """Count a finished step."""
+        """Count a finished step; one that was skipped has trained on nothing."""
         self.step = result.step
+        skipped = bool(result.skipped)
+        self.guard.record(result.step, loss=result.loss, grad_norm=result.grad_norm, skipped=skipped)
+        if skipped:
+            return
         self.tokens_seen += result.tokens
         self.labels_seen += result.labels
         self._recent.append((result.loss * result.labels, result.labels))
@@ -121,7 +141,7 @@ class Run:
         )
 
     def _facts(self) -> Checkpoint:
-        losses, labels = map(sum, zip(*self._recent, strict=True))
+        losses, labels = sum(loss for loss, _ in self._recent), sum(labels for _, labels in self._recent)
         return Checkpoint(
             step=self.step,
             tokens_seen=self.tokens_seen,
@@ -130,7 +150,7 @@ class Run:
             tokenizer=self.inputs.tokenizer.facts.fingerprint,
             mask=self.config.mask,
             config=encode(self.config),
-            loss=losses / labels,
+            loss=losses / labels if labels else None,
         )
 
     def _state(self) -> dict[str, Any]:
@@ -140,14 +160,17 @@ class Run:
             "labels_seen": self.labels_seen,
             "recent": [list(pair) for pair in self._recent],
             "data": self._position,
+            "guard": self.guard.state(),
             "torch_rng": torch.get_rng_state().numpy().tobytes().hex(),
         }
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of this same run, to the last bit."""
         self.model.load_state_dict(checkpoints.read_tensors(path, MODEL_FILE))
-        optimizers.load_moments(self.model, self.optimizer, checkpoints.read_tensors(path, OPTIMIZER_FILE))
         state = checkpoints.read_state(path)
+        if state["tokens_seen"]:  # before the first step that was not skipped, there are no moments
+            optimizers.load_moments(self.model, self.optimizer, checkpoints.read_tensors(path, OPTIMIZER_FILE))
+        self.guard.restore(state["guard"])
         self.step, self.tokens_seen, self.labels_seen = (state[k] for k in ("step", "tokens_seen", "labels_seen"))
         self._recent.extend((loss, labels) for loss, labels in state["recent"])
         self._position = state["data"]

@@ -3,7 +3,6 @@
 Letters: B rows, T positions, D model width.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,7 @@ from headrace.errors import TrainingError
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask, packed_causal, packed_prefix_lm
 from headrace.training.config import TrainConfig
+from headrace.training.guard import Guard
 from headrace.training.loss import SummedLoss, summed_loss
 from headrace.training.optimizer import set_learning_rate
 
@@ -33,10 +33,17 @@ class StepResult:
     """Positions scored."""
     tokens: int
     """Positions trained on, padding left out."""
+    skipped: str = ""
+    """Why the weights were not moved; empty where they were."""
 
 
 def take_step(
-    model: GPTJ, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig, step: int
+    model: GPTJ,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: TrainConfig,
+    step: int,
+    guard: Guard | None = None,
 ) -> StepResult:
     """Move the weights once, along the mean gradient over all labels of the batch.
 
@@ -46,9 +53,10 @@ def take_step(
         batch: All rows of the step; they pass through the model `config.microbatch_rows` at a time.
         config: Mask, precision, z-loss, clipping and schedule.
         step: Which step this is, from 1.
+        guard: Knows the steps before, and which to skip.
 
     Raises:
-        TrainingError: No label, or a loss or gradient that is not finite; the weights are as they were.
+        TrainingError: No label, or a step that would be skipped and may not be; the weights are as they were.
     """
     labels = batch.scored()
     if not labels:
@@ -62,10 +70,11 @@ def take_step(
         total += loss.cross_entropy
     grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
     loss_value, norm_value = torch.stack((total / labels, grad_norm)).tolist()
-    _refuse_unless_finite(step, loss=loss_value, grad_norm=norm_value)
+    skipped = (guard or Guard(config.guard)).objection(step, loss=loss_value, grad_norm=norm_value)
     learning_rate = config.schedule.learning_rate(step - 1)
-    set_learning_rate(optimizer, learning_rate)
-    optimizer.step()
+    if not skipped:
+        set_learning_rate(optimizer, learning_rate)
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return StepResult(
         step=step,
@@ -74,6 +83,7 @@ def take_step(
         learning_rate=learning_rate,
         labels=labels,
         tokens=batch.filled(),
+        skipped=skipped,
     )
 
 
@@ -89,12 +99,3 @@ def mask_of(batch: TensorBatch, config: TrainConfig) -> Mask:
     if config.mask == "prefix":
         return packed_prefix_lm(batch.segments_BT, batch.prefix_BT)
     return packed_causal(batch.segments_BT)
-
-
-def _refuse_unless_finite(step: int, **values: float) -> None:
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"Step {step:,} has {name}={value}, which is not finite; no weight was changed. "
-                "Lower schedule.peak or lengthen schedule.warmup_steps."
-            )
