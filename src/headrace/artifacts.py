@@ -169,6 +169,32 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ResumeCertificate:
+    """What a killed and resumed run came to beside one that nobody disturbed; `config.json` lies beside."""
+
+    kind: ClassVar[str] = "resume_certificate"
+
+    recipe: str
+    stage: str
+    """The recipe's section that was run."""
+    config: str
+    """SHA-256 of the shortened `TrainConfig`, encoded."""
+    code: str
+    """Release, and a digest over the library's text."""
+    torch: str
+    device: str
+    steps: int
+    killed_at: tuple[int, ...]
+    """The step taken last before each kill."""
+    digests: dict[str, str]
+    """SHA-256 of everything compared, of the undisturbed run."""
+    differences: tuple[str, ...]
+    """What was not equal, a sentence each."""
+    passed: bool
+    """Whether nothing differed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
     """One measured number with what is needed to doubt it."""
 
@@ -272,6 +298,7 @@ KINDS: dict[str, type[Any]] = {
         TokenShards,
         DataSummary,
         Checkpoint,
+        ResumeCertificate,
         EvalReport,
         Verdict,
         ModelVersion,

@@ -103,7 +103,7 @@ def test_what_is_no_manifest_is_refused_in_one_line(text: str) -> None:
 
 def test_every_kind_has_a_name_of_its_own() -> None:
     assert all(cls.kind == kind for kind, cls in KINDS.items())
-    assert len(KINDS) == 11
+    assert len(KINDS) == 12
 
 
 def test_summary_holds_the_scalar_facts_alone() -> None:

@@ -17,6 +17,7 @@ from headrace.cli.models import models
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.ui import dashboard, ui
+from headrace.cli.verify import verify
 from headrace.errors import HeadraceError
 
 INTERRUPTED = 130
@@ -37,6 +38,7 @@ app.add_typer(models, name="models")
 app.command()(serve)
 app.add_typer(data, name="data")
 app.add_typer(convert, name="convert")
+app.add_typer(verify, name="verify")
 app.command()(ui)
 app.command()(dashboard)
 

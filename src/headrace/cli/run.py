@@ -80,7 +80,7 @@ def carry_out(job: Job, console: Console, json_file: Path | None, *, use_cache: 
     from headrace.cli.stages import Board
     from headrace.tracking import home, parent_run
 
-    _become_quiet()
+    become_quiet()
     if json_file is not None:
         write_json(json_file, {"run_id": job.run_id, "status": "RUNNING"})  # refused now rather than after the run
     embedded = project.load("pipelines.embedded")
@@ -139,7 +139,7 @@ def _given(value: Any) -> Any:
     return [_given(item) for item in value] if isinstance(value, list) else value
 
 
-def _become_quiet() -> None:
+def become_quiet() -> None:
     """Keep libraries in the tasks from talking to anybody and from burning the machine's other cores."""
     for name, value in (
         ("MLFLOW_DISABLE_TELEMETRY", "true"),
