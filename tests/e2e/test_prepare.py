@@ -17,7 +17,7 @@ from tests.project import make_project
 
 SLICES = Path(__file__).parents[3] / "shared" / "data"
 WEIGHTS = {"pile": 0.55, "p3": 0.20, "natural_instructions": 0.20, "cot": 0.05}
-WORDS = ["river", "mill", "wheel", "grain", "water", "stone", "flour", "weir", "turns", "grinds", "flows", "carries", "under"]
+WORDS = ["river", "mill", "wheel", "grain", "water", "stone", "flour", "weir", "turns", "grinds", "flows", "carries"]
 
 
 def text(rng: random.Random, least: int, most: int) -> str:
