@@ -8,11 +8,11 @@ from pathlib import Path
 from headrace import checkpoints
 from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
-from headrace.data.ledger_writer import LedgerWriter
 from headrace.tracking import Tracker
 from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
+from headrace.training.parallel import launch
 from headrace.training.run import Run
 from headrace.training.step import take_step
 
@@ -30,7 +30,11 @@ def train(
     """Train a model and seal it as a `Checkpoint`.
 
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
-    `workspace` and takes the same steps, to the last bit, as if nothing had happened.
+    `workspace` and takes the same steps, to the last bit, as if nothing had happened. On another number of
+    processes it goes on too, with the same batches and the same steps but for rounding.
+
+    Every process that torchrun started calls this with the same arguments and sees the same files; the main one
+    writes them.
 
     Args:
         sources: URIs of `TokenShards`, by the names that `config.data.sources` uses.
@@ -49,22 +53,24 @@ def train(
         UnavailableError: Another process trains with the same arguments in the same workspace.
         TrainingError: Weights, a loss or a gradient that is not finite.
     """
+    replicas = launch()
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
     home = checkpoints.workspace_of(workspace, identity(inputs, config))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(checkpoints.claimed(home))
-        run = Run(inputs, config)
-        latest = checkpoints.find_latest(home)
+        if replicas.is_main:
+            stack.enter_context(checkpoints.claimed(home))
+        run = Run(inputs, config, replicas)
+        latest = replicas.agree(lambda: checkpoints.find_latest(home))
         if latest is not None:
             run.restore(latest)
-        ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
-        callbacks = callbacks_of(run, ledger, home, tracker, stack)
+        callbacks = callbacks_of(run, home, latest, tracker, stack)
         for batch in run.batches():
-            result = take_step(run.model, run.optimizer, batch, config, run.step + 1)
+            result = take_step(run.model, run.optimizer, batch, config, run.step + 1, replicas)
             run.record(result)
             for callback in callbacks:
                 callback.after_step(result)
-    return checkpoints.write(output_uri, run.contents(resumable=False))
+    contents = run.contents(resumable=False)
+    return replicas.agree(lambda: checkpoints.write(output_uri, contents))
 
 
 def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
@@ -75,10 +81,16 @@ def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
 
 
 def callbacks_of(
-    run: Run, ledger: LedgerWriter, home: Path, tracker: Tracker, stack: contextlib.ExitStack
+    run: Run, home: Path, latest: Path | None, tracker: Tracker, stack: contextlib.ExitStack
 ) -> list[Callback]:
-    """What is told of each step, in this order; `stack` closes them."""
+    """What is told of each step, in this order; `stack` closes them.
+
+    The main process alone writes anything; the others hand it their part of every checkpoint.
+    """
     config = run.config
+    if not run.replicas.is_main:
+        return [Checkpoints(lambda: run.contents(resumable=True), config.checkpoint_every_steps)]
+    ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
     callbacks = [
         LossLog(home, run.step),
         Feed(ledger, run.fed),
