@@ -80,7 +80,7 @@ class Layer(nn.Module):
     def __init__(self, config: GPTJConfig, index: int) -> None:
         super().__init__()
         self.index = index
-        self.n_head = config.n_head
+        self.head_dim = config.head_dim
         self.norm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
@@ -96,7 +96,8 @@ class Layer(nn.Module):
 
     def attention(self, normed_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
         """Mix in what each position sees of the others."""
-        qk_BT2HK, v_BT1HK = self.qkv(normed_BTD).unflatten(-1, (3, self.n_head, -1)).split((2, 1), dim=2)
+        # As many heads as `qkv` gives: where weights are cut over processes, each has some of them.
+        qk_BT2HK, v_BT1HK = self.qkv(normed_BTD).unflatten(-1, (3, -1, self.head_dim)).split((2, 1), dim=2)
         q_BTHK, k_BTHK = turn(qk_BT2HK, view.turns).unbind(2)
         v_BTHK = v_BT1HK.squeeze(2)
         if cache is not None and view.positions_BT is not None:

@@ -1,6 +1,7 @@
 """Runs on several processes over gloo, against the same run in one."""
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from headrace.tracking import Tracker
 from headrace.training.config import TrainConfig
 from headrace.training.loop import train
 from headrace.training.optimizer import OptimizerConfig
-from headrace.training.parallel import launch
+from headrace.training.parallel import launch, mesh_shape
 from tests.unit.training.together import losses, together
 
 STEPS, EVERY = 8, 4
@@ -47,13 +48,15 @@ class Trained:
         return load_file(path)
 
 
-def run(world: int, tiny, config: TrainConfig, root: Path, work: Path | None = None) -> Trained:
+def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = None) -> Trained:
+    """Train on a mesh such as `data=2,tensor=2`."""
     trained = Trained(root / "out", work or root / "work")
     arguments = tiny.arguments(trained.out, trained.work, config=config)
+    world = math.prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
     if world == 1:
         train(**arguments, tracker=Tracker())
     else:
-        together(world, in_one_of_several, arguments)
+        together(world, in_one_of_several, arguments, env={"HEADRACE_MESH": mesh})
     return trained
 
 
@@ -64,10 +67,10 @@ def in_one_of_several(arguments) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    return run(1, tiny, config, tmp_path_factory.mktemp("alone"))
+    return run("data=1", tiny, config, tmp_path_factory.mktemp("alone"))
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=["data=2", "data=4", "tensor=2", "data=2,tensor=2"])
 def shared(request, tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return run(request.param, tiny, config, tmp_path_factory.mktemp("shared"))
 
@@ -99,9 +102,9 @@ def test_several_replicas_leave_the_ledger_that_one_leaves(alone: Trained, share
     assert (shared.out / LEDGER_FILE).read_bytes() == (alone.out / LEDGER_FILE).read_bytes()
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (4, 2)])
+@pytest.mark.parametrize(("before", "after"), [("data=2", "data=1"), ("data=2,tensor=2", "data=2")])
 def test_a_run_goes_on_with_another_number_of_replicas(
-    before: int, after: int, tiny, config, alone: Trained, tmp_path: Path
+    before: str, after: str, tiny, config, alone: Trained, tmp_path: Path
 ) -> None:
     first = run(before, tiny, config, tmp_path)
     (last,) = first.work.glob(f"*/step-{STEPS:08d}")
@@ -114,11 +117,11 @@ def test_a_run_goes_on_with_another_number_of_replicas(
 
 
 def test_several_replicas_that_resume_take_the_same_steps_to_the_last_bit(tiny, config, tmp_path: Path) -> None:
-    straight = run(2, tiny, config, tmp_path / "straight")
+    straight = run("data=2", tiny, config, tmp_path / "straight")
     logged = losses(straight.work)
     (last,) = straight.work.glob(f"*/step-{STEPS:08d}")
     shutil.rmtree(last)
-    again = run(2, tiny, config, tmp_path / "again", straight.work)
+    again = run("data=2", tiny, config, tmp_path / "again", straight.work)
     assert losses(again.work) == logged
     assert storage.verify(again.out).digest == storage.verify(straight.out).digest
 
@@ -127,11 +130,43 @@ def refused(arguments, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         train(**arguments, tracker=Tracker())
     # Rows are shared out alike everywhere, so that every process is refused and none is left waiting.
+    torch.distributed.barrier()
     os._exit(0)
 
 
 def test_rows_that_replicas_cannot_share_are_refused(tiny, tmp_path: Path) -> None:
     together(3, refused, tiny.arguments(tmp_path / "out", tmp_path / "work"), "3 replicas cannot share 4 rows evenly")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [("", [8, 1]), ("tensor=2", [4, 2]), ("data=2,tensor=4", [2, 4]), ("tensor=8,data=1", [1, 8])],
+)
+def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape: list[int]) -> None:
+    assert mesh_shape(text, 8) == dict(zip(("data", "tensor"), shape, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data=3", "'data=3' lays out 3 processes, and 8 were started"),
+        ("tensor=3", "'tensor=3' lays out 6 processes, and 8 were started"),
+        ("tensor=16", "'tensor=16' lays out 16 processes, and 8 were started"),
+        ("rows=2", "'rows=2' has rows=2, and an axis is one of data, tensor"),
+        ("data=0", "'data=0' has data=0"),
+        ("data", "'data' has data=, "),
+    ],
+)
+def test_a_mesh_that_does_not_fill_the_world_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        mesh_shape(text, 8)
+
+
+@pytest.mark.parametrize("name", ["n_head", "d_ff"])
+def test_a_layer_that_processes_cannot_share_is_refused(name: str, tiny, tmp_path: Path) -> None:
+    changes = {"n_head": {"n_head": 1}, "d_ff": {"d_ff": 65}}[name]
+    arguments = tiny.arguments(tmp_path / "out", tmp_path / "work", config=tiny.with_model(**changes))
+    together(2, refused, arguments, f"tensor=2 processes cannot share model.{name}", env={"HEADRACE_MESH": "tensor=2"})
 
 
 @pytest.mark.parametrize("processes", ["0", "two"])
