@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from headrace.models import recompute
 from headrace.models.gptj import GPTJ
 from headrace.training.parallel import Replicas
 from headrace.training.tensor_parallel import by_kind, by_process, cut_layers, is_cut_by_head
@@ -27,8 +28,10 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
     """Put a model on this process's device, or this process's part of it where there are several.
 
     Raises:
-        ConfigError: Heads or inner units that the processes of a replica cannot share evenly.
+        ConfigError: Heads or inner units that the processes of a replica cannot share evenly, or no such policy of
+            recomputation.
     """
+    model.recompute = recompute.asked()
     if replicas.mesh is None:
         return model.to(replicas.device.torch)
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method

@@ -48,7 +48,7 @@ class Trained:
         return load_file(path)
 
 
-def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = None) -> Trained:
+def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = None, recompute: str = "") -> Trained:
     """Train on a mesh such as `data=2,tensor=2`."""
     trained = Trained(root / "out", work or root / "work")
     arguments = tiny.arguments(trained.out, trained.work, config=config)
@@ -56,7 +56,7 @@ def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = No
     if world == 1:
         train(**arguments, tracker=Tracker())
     else:
-        together(world, in_one_of_several, arguments, env={"HEADRACE_MESH": mesh})
+        together(world, in_one_of_several, arguments, env={"HEADRACE_MESH": mesh, "HEADRACE_RECOMPUTE": recompute})
     return trained
 
 
@@ -124,6 +124,11 @@ def test_several_replicas_that_resume_take_the_same_steps_to_the_last_bit(tiny, 
     again = run("data=2", tiny, config, tmp_path / "again", straight.work)
     assert losses(again.work) == logged
     assert storage.verify(again.out).digest == storage.verify(straight.out).digest
+
+
+def test_shards_that_recompute_their_layers_take_the_same_steps(tiny, config, alone: Trained, tmp_path: Path) -> None:
+    repeated = run("data=2,tensor=2", tiny, config, tmp_path, recompute="selective")
+    agree(load_file(alone.out / MODEL_FILE), load_file(repeated.out / MODEL_FILE))
 
 
 def refused(arguments, message: str) -> None:
