@@ -31,8 +31,9 @@ class TrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     z_loss: float = 1e-4
     """Weight of logsumexp(logits)² beside the cross entropy."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of products and activations; weights, their gradients and the optimizer's moments are fp32 in both."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of products and activations; weights, their gradients and the optimizer's moments are always fp32. With fp16 the
+    loss is scaled up, that small gradients survive."""
     checkpoint_every_steps: int = 100
     """Steps lost at most when a run is killed."""
     log_every_steps: int = 10

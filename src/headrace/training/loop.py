@@ -65,7 +65,7 @@ def train(
             run.restore(latest)
         callbacks = callbacks_of(run, home, latest, tracker, stack)
         for batch in run.batches():
-            result = take_step(run.model, run.optimizer, batch, config, run.step + 1, replicas)
+            result = take_step(run.model, run.optimizer, batch, config, run.step + 1, replicas, run.scale)
             run.record(result)
             for callback in callbacks:
                 callback.after_step(result)

@@ -1,5 +1,6 @@
 """A run in progress: weights, optimizer, data position and counts, and their way into a checkpoint and back."""
 
+import dataclasses
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from headrace.models.pretrained import load_weights
 from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs
+from headrace.training.loss_scale import LossScale
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.sharding import parts, place, whole
 from headrace.training.step import StepResult
@@ -57,6 +59,7 @@ class Run:
         if inputs.parent is not None:
             load_weights(model, inputs.parent.path / MODEL_FILE)
         self.model = place(model, replicas)
+        self.scale = LossScale() if config.precision == "fp16" else None
         self.optimizer = optimizers.build(self.model, config.optimizer, fused=replicas.device.fuses_optimizer)
 
     def batches(self) -> Iterator[Batch]:
@@ -141,6 +144,7 @@ class Run:
             "recent": [list(pair) for pair in self._recent],
             "data": self._position,
             **self.replicas.device.rng_state(),
+            **({} if self.scale is None else {"loss_scale": dataclasses.asdict(self.scale)}),
         }
 
     def restore(self, path: Path) -> None:
@@ -153,3 +157,5 @@ class Run:
         self._position = state["data"]
         self._stream.restore(state["data"])
         self.replicas.device.restore_rng(state)
+        if self.scale is not None:
+            self.scale = LossScale(**state["loss_scale"])

@@ -14,6 +14,7 @@ from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask, packed_causal, packed_prefix_lm
 from headrace.training.config import TrainConfig
 from headrace.training.loss import SummedLoss, summed_loss
+from headrace.training.loss_scale import LossScale
 from headrace.training.optimizer import set_learning_rate
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.sharding import clip_grad_norm_
@@ -43,6 +44,7 @@ def take_step(
     config: TrainConfig,
     step: int,
     replicas: Replicas = ALONE,
+    scale: LossScale | None = None,
 ) -> StepResult:
     """Move the weights once, along the mean gradient over all labels of the batch.
 
@@ -53,31 +55,26 @@ def take_step(
         config: Mask, precision, z-loss, clipping and schedule.
         step: Which step this is, from 1.
         replicas: Who takes the step together; every one returns the same result.
+        scale: For fp16; where gradients overflow, it is lowered and the same step is tried again.
 
     Raises:
         TrainingError: No label, or a loss or gradient that is not finite; the weights are as they were.
     """
-    device = replicas.device
     labels, tokens = replicas.sum(torch.tensor([batch.scored(), batch.filled()])).tolist()
     if not labels:
         raise TrainingError(f"Step {step:,} has no label to learn from. Check the objectives of train.data.sources.")
-    total = torch.zeros((), device=device.torch)
-    for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
-        microbatch = batch.rows(start, start + config.microbatch_rows).torch().to(device.torch)
-        with device.autocast(config.precision):
-            loss = forward(model, microbatch, config)
-        # Denoising and instructions score a different number of labels per microbatch. Dividing each
-        # sum by the step's total weighs every label equally; a mean per microbatch would not.
-        (loss.objective / labels).backward()
-        total += loss.cross_entropy
-    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-    loss_value, norm_value = torch.stack((replicas.sum(total) / labels, grad_norm)).tolist()
+    loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
+    while scale is not None and math.isfinite(loss_value) and not math.isfinite(norm_value) and scale.lower():
+        optimizer.zero_grad(set_to_none=True)
+        loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
     _refuse_unless_finite(step, loss=loss_value, grad_norm=norm_value)
+    if scale is not None:
+        scale.count_step()
     learning_rate = config.schedule.learning_rate(step - 1)
     set_learning_rate(optimizer, learning_rate)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    device.finish_step()
+    replicas.device.finish_step()
     return StepResult(
         step=step,
         loss=loss_value,
@@ -86,6 +83,29 @@ def take_step(
         labels=labels,
         tokens=tokens,
     )
+
+
+def _differentiate(
+    model: GPTJ, batch: Batch, config: TrainConfig, labels: int, replicas: Replicas, scale: LossScale | None
+) -> tuple[float, float]:
+    """Leave the clipped gradient of the mean over all labels in the weights; tell the loss and the norm before."""
+    device, factor = replicas.device, 1.0 if scale is None else scale.factor
+    total = torch.zeros((), device=device.torch)
+    for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
+        microbatch = batch.rows(start, start + config.microbatch_rows).torch().to(device.torch)
+        with device.autocast(config.precision):
+            loss = forward(model, microbatch, config)
+        # Denoising and instructions score a different number of labels per microbatch. Dividing each
+        # sum by the step's total weighs every label equally; a mean per microbatch would not.
+        (loss.objective / labels * factor).backward()
+        total += loss.cross_entropy
+    if factor != 1.0:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= factor
+    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+    loss_value, norm_value = torch.stack((replicas.sum(total) / labels, grad_norm)).tolist()
+    return loss_value, norm_value
 
 
 def forward(model: GPTJ, batch: TensorBatch, config: TrainConfig) -> SummedLoss:
