@@ -30,6 +30,10 @@ class TensorBatch:
         cut = slice(start, stop)
         return TensorBatch(self.tokens_BT[cut], self.labels_BT[cut], self.segments_BT[cut], self.prefix_BT[cut])
 
+    def to(self, device: "torch.device") -> "TensorBatch":
+        """The same batch on a device; the very same where it is there already."""
+        return TensorBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 
+from headrace import devices
 from headrace.artifacts import MaskContract
 from headrace.data.tokenizer import TextTokenizer, load_tokenizer
 from headrace.errors import ConfigError, DataError
@@ -69,7 +70,7 @@ class HeadraceLM(LM):  # type: ignore[misc]
     @classmethod
     def from_checkpoint(cls, uri: str | Path, **options: Any) -> "HeadraceLM":
         """Open a sealed checkpoint under the mask it was trained with; `options` are the constructor's."""
-        pretrained = load(uri)
+        pretrained = load(uri, devices.pick().torch)
         tokenizer = load_tokenizer(pretrained.tokenizer_file)
         return cls(pretrained.model, tokenizer, pretrained.checkpoint.facts.mask, **options)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from headrace import storage
+from headrace import devices, storage
 from headrace.artifacts import EvalReport, Manifest
 from headrace.config import encode
 from headrace.data.documents import sealed_parents
@@ -48,7 +48,7 @@ def evaluate(
         IntegrityError: A checkpoint that is not whole.
         TrainingError: A model that gives no finite log-likelihoods.
     """
-    pretrained = load(checkpoint_uri)
+    pretrained = load(checkpoint_uri, devices.pick().torch)
     lm = _open(pretrained, config)
     asked = describe(config, data)
     tracker.params({"data": identity(asked), "mask": lm.mask, "lm_eval": asked["lm_eval"]})

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from headrace.errors import ConfigError, MismatchError
 from headrace.models.cache import KVCache
 from headrace.models.masks import Mask
+from headrace.models.recompute import Recompute, keeping
 
 ROTARY_BASE = 10_000
 
@@ -80,15 +81,20 @@ class Layer(nn.Module):
     def __init__(self, config: GPTJConfig, index: int) -> None:
         super().__init__()
         self.index = index
-        self.n_head = config.n_head
+        self.head_dim = config.head_dim
         self.norm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
         self.qkv = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
         self.out = nn.Linear(config.d_model, config.d_model, bias=False)
         self.ff_in = nn.Linear(config.d_model, config.d_ff)
         self.ff_out = nn.Linear(config.d_ff, config.d_model)
 
-    def forward(self, x_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
-        """Add what this layer has to say to the residual stream."""
+    def forward(self, x_BTD: Tensor, view: View, cache: KVCache | None, recompute: Recompute = "none") -> Tensor:
+        """Add what this layer has to say to the residual stream, keeping for the backward pass what is asked."""
+        risen_BTD: Tensor = keeping(recompute, self.rise, x_BTD, view, cache)
+        return risen_BTD
+
+    def rise(self, x_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
+        """The residual stream with attention and feed-forward added to it."""
         normed_BTD = self.norm(x_BTD)
         thought_BTD = self.ff_out(F.gelu(self.ff_in(normed_BTD), approximate="tanh"))
         risen_BTD: Tensor = x_BTD + self.attention(normed_BTD, view, cache) + thought_BTD
@@ -96,7 +102,8 @@ class Layer(nn.Module):
 
     def attention(self, normed_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
         """Mix in what each position sees of the others."""
-        qk_BT2HK, v_BT1HK = self.qkv(normed_BTD).unflatten(-1, (3, self.n_head, -1)).split((2, 1), dim=2)
+        # As many heads as `qkv` gives: where weights are cut over processes, each has some of them.
+        qk_BT2HK, v_BT1HK = self.qkv(normed_BTD).unflatten(-1, (3, -1, self.head_dim)).split((2, 1), dim=2)
         q_BTHK, k_BTHK = turn(qk_BT2HK, view.turns).unbind(2)
         v_BTHK = v_BT1HK.squeeze(2)
         if cache is not None and view.positions_BT is not None:
@@ -116,6 +123,8 @@ class GPTJ(nn.Module):
     def __init__(self, config: GPTJConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute: Recompute = "none"
+        """What layers compute a second time rather than keep for the backward pass."""
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.n_layer))
         self.norm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
@@ -160,7 +169,7 @@ class GPTJ(nn.Module):
         view = self._view(tokens_BT, mask, cache)
         x_BTD = self.embedding(tokens_BT)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, view, cache)
+            x_BTD = layer(x_BTD, view, cache, self.recompute)
         if cache is not None:
             cache.advance(tokens_BT.shape[1])
         normed_BTD: Tensor = self.norm(x_BTD)

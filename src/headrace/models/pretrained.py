@@ -20,7 +20,7 @@ class Pretrained:
     """A model as its checkpoint left it, and that checkpoint."""
 
     model: GPTJ
-    """In evaluation mode, fp32, on the CPU."""
+    """In evaluation mode, fp32."""
     checkpoint: Stored[Checkpoint]
 
     @property
@@ -34,8 +34,8 @@ class Pretrained:
         return self.path / TOKENIZER_FILE
 
 
-def load(uri: str | Path) -> Pretrained:
-    """Open a sealed checkpoint, local or `gs://`, and build its model.
+def load(uri: str | Path, device: torch.device | str = "cpu") -> Pretrained:
+    """Open a sealed checkpoint, local or `gs://`, and build its model on `device`.
 
     Raises:
         IntegrityError: Nothing is there, a file is missing, short or altered, or not what its manifest promises.
@@ -54,7 +54,7 @@ def load(uri: str | Path) -> Pretrained:
     with torch.device("meta"):
         model = GPTJ(decode(GPTJConfig, stored.facts.model))
     load_weights(model, stored.path / MODEL_FILE)
-    return Pretrained(model.eval(), stored)
+    return Pretrained(model.to(device).eval(), stored)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 
+from headrace import devices
 from headrace.artifacts import MaskContract
 from headrace.data.tokenizer import load_tokenizer
 from headrace.errors import ConfigError, UnavailableError
@@ -199,7 +200,7 @@ def load_engine(checkpoint_uri: str | Path, name: str, version: str, config: Ser
         IntegrityError: The checkpoint is missing, short or altered, or holds another tokenizer than its own.
         MismatchError: It is an artifact of another kind.
     """
-    loaded = pretrained.load(checkpoint_uri)
+    loaded = pretrained.load(checkpoint_uri, devices.pick().torch)
     mask, tokenizer = loaded.checkpoint.facts.mask, load_tokenizer(loaded.tokenizer_file)
     next(generation.stream(loaded.model, [tokenizer.eos_id], mask=mask, max_new_tokens=1), None)
     digest = loaded.checkpoint.digest

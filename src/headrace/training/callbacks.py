@@ -214,13 +214,13 @@ class Checkpoints(Callback):
 
     Args:
         contents: The run as it stands.
-        writer: Writes it.
+        writer: Writes it; None in a process that only hands over its part.
         every_steps: Steps between two.
         tracker: Told how long each held the run up, and how long it took to write.
     """
 
     def __init__(
-        self, contents: Callable[[], Contents], writer: CheckpointWriter, every_steps: int, tracker: Tracker
+        self, contents: Callable[[], Contents], writer: CheckpointWriter | None, every_steps: int, tracker: Tracker
     ) -> None:
         self._contents, self._writer, self._every_steps, self._tracker = contents, writer, every_steps, tracker
 
@@ -229,25 +229,31 @@ class Checkpoints(Callback):
         self._tell_written()
         if result.step % self._every_steps == 0:
             began = time.perf_counter()
-            self._writer.submit(self._contents())
-            self._tracker.metrics({"checkpoint/stall_seconds": time.perf_counter() - began}, step=result.step)
+            contents = self._contents()
+            if self._writer is not None:
+                self._writer.submit(contents)
+                self._tracker.metrics({"checkpoint/stall_seconds": time.perf_counter() - began}, step=result.step)
 
     def _tell_written(self) -> None:
-        for step, seconds in self._writer.finished():
+        for step, seconds in self._writer.finished() if self._writer is not None else ():
             self._tracker.metrics({"checkpoint/write_seconds": seconds}, step=step)
 
     def write_now(self) -> None:
         """Write the run as it stands before this returns."""
-        self._writer.write_now(self._contents())
+        contents = self._contents()
+        if self._writer is not None:
+            self._writer.write_now(contents)
 
     def finish(self) -> None:
         """Wait for what is being written."""
-        self._writer.drain()
+        if self._writer is not None:
+            self._writer.drain()
         self._tell_written()
 
     def close(self) -> None:
         """Let a write that has begun end."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def duration(seconds: float) -> str:

@@ -35,8 +35,9 @@ class TrainConfig:
     """Weight of logsumexp(logits)² beside the cross entropy."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Which steps are skipped rather than taken; none by default, where the first that should be ends the run."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of products and activations; weights, their gradients and the optimizer's moments are fp32 in both."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of products and activations; weights, their gradients and the optimizer's moments are always fp32. With fp16 the
+    loss is scaled up, that small gradients survive."""
     checkpoint_every_steps: int = 100
     """Steps lost at most when a run is killed."""
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)

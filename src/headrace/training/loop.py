@@ -8,13 +8,13 @@ from pathlib import Path
 from headrace import checkpoints
 from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
-from headrace.data.ledger_writer import LedgerWriter
 from headrace.tracking import Tracker
 from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress, SkippedLog
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
 from headrace.training.mirror import Mirror, configured
+from headrace.training.parallel import launch
 from headrace.training.run import Run
 from headrace.training.step import take_step
 from headrace.training.writer import CheckpointWriter
@@ -36,9 +36,13 @@ def train(
     """Train a model and seal it as a `Checkpoint`.
 
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
-    `workspace` and takes the same steps, to the last bit, as if nothing had happened. SIGTERM makes it save the
+    `workspace` and takes the same steps, to the last bit, as if nothing had happened. On another number of
+    processes it goes on too, with the same batches and the same steps but for rounding. SIGTERM makes it save the
     step in progress and end. Where `HEADRACE_CHECKPOINT_MIRROR` names a directory or bucket, checkpoints are copied
     there, and found there when the workspace is lost.
+
+    Every process that torchrun started calls this with the same arguments and sees the same files; the main one
+    writes them.
 
     Args:
         sources: URIs of `TokenShards`, by the names that `config.data.sources` uses.
@@ -59,31 +63,39 @@ def train(
         TrainingError: Weights that are not finite, or a step that would do harm and may not be skipped.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
+    replicas = launch()
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
     about = identity(inputs, config)
     home = checkpoints.workspace_of(workspace, about)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(checkpoints.claimed(home))
+        if replicas.is_main:
+            stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
-        run = Run(inputs, config)
-        latest, mirror = checkpoints.find_latest(home), configured(home, about, config.checkpoints)
-        if mirror is not None:
-            latest = mirror.bring_newer(latest)
+        run, mirror = Run(inputs, config, replicas), configured(home, about, config.checkpoints)
+        latest = replicas.agree(lambda: newest(home, mirror))
         if latest is not None:
             run.restore(latest)
-        ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
-        callbacks = callbacks_of(run, ledger, home, tracker, stack)
+        callbacks = callbacks_of(run, home, latest, tracker, stack)
         saving = checkpoints_of(run, home, mirror, tracker, stack)
         for batch in run.batches():
-            result = take_step(run.model, run.optimizer, batch, config, run.step + 1, run.guard)
+            result = take_step(
+                run.model, run.optimizer, batch, config, run.step + 1, replicas, scale=run.scale, guard=run.guard
+            )
             run.record(result)
             for callback in (*callbacks, saving):
                 callback.after_step(result)
-            if told_to_stop.asked:
+            if replicas.any(told_to_stop.asked):
                 saving.write_now()
                 raise stopped_after(run.step)
         saving.finish()
-    return checkpoints.write(output_uri, run.contents(resumable=False))
+    contents = run.contents(resumable=False)
+    return replicas.agree(lambda: checkpoints.write(output_uri, contents))
+
+
+def newest(home: Path, mirror: Mirror | None) -> Path | None:
+    """The checkpoint to go on from: the workspace's, or the mirror's where that is newer."""
+    latest = checkpoints.find_latest(home)
+    return latest if mirror is None else mirror.bring_newer(latest)
 
 
 def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
@@ -93,10 +105,16 @@ def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
 
 
 def callbacks_of(
-    run: Run, ledger: LedgerWriter, home: Path, tracker: Tracker, stack: contextlib.ExitStack
+    run: Run, home: Path, latest: Path | None, tracker: Tracker, stack: contextlib.ExitStack
 ) -> list[Callback]:
-    """What is told of each step, in this order; `stack` closes them."""
+    """What is told of each step, in this order; `stack` closes them.
+
+    The main process alone has any.
+    """
     config = run.config
+    if not run.replicas.is_main:
+        return []
+    ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
     callbacks = [
         LossLog(home, run.step),
         SkippedLog(home, run.step, run.fed_documents, lambda: run.guard.skipped, tracker),
@@ -120,11 +138,15 @@ def measured(run: Run) -> dict[str, float]:
 def checkpoints_of(
     run: Run, home: Path, mirror: Mirror | None, tracker: Tracker, stack: contextlib.ExitStack
 ) -> Checkpoints:
-    """What saves the run in its workspace and its mirror; `stack` closes it."""
-    config = run.config
-    writer = CheckpointWriter(
-        lambda contents: checkpoints.save(home, contents, config.checkpoints), mirror.copy if mirror else None
-    )
+    """What saves the run in its workspace and its mirror; `stack` closes it.
+
+    The main process alone writes; the others hand it their part of every checkpoint.
+    """
+    config, writer = run.config, None
+    if run.replicas.is_main:
+        writer = CheckpointWriter(
+            lambda contents: checkpoints.save(home, contents, config.checkpoints), mirror.copy if mirror else None
+        )
     saving = Checkpoints(lambda: run.contents(resumable=True), writer, config.checkpoint_every_steps, tracker)
     stack.callback(saving.close)
     return saving

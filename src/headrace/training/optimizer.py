@@ -6,11 +6,13 @@ both published runs; the rows of ids that never occur therefore shrink towards z
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from headrace.errors import ConfigError, MismatchError
+from headrace.training.sharding import by_mesh, part
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -61,16 +63,23 @@ def gptjt() -> OptimizerConfig:
     return OptimizerConfig(beta1=0.9, beta2=0.999, eps=1e-6, weight_decay=0.01, max_grad_norm=1.0)
 
 
-def build(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over `model`: one group of matrices, which decay, and one of vectors, which do not."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    # One pass over each parameter instead of about ten.
-    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+def build(model: nn.Module, config: OptimizerConfig, *, fused: bool = True) -> torch.optim.AdamW:
+    """AdamW over `model`: one group of matrices, which decay, and one of vectors, which do not.
+
+    Args:
+        model: Whose weights to move.
+        config: The constants.
+        fused: One pass over each parameter instead of about ten, where the device can.
+    """
+    groups: list[dict[str, Any]] = []
+    for parameters in by_mesh(model.parameters()):
+        matrices = [p for p in parameters if p.ndim >= 2]
+        vectors = [p for p in parameters if p.ndim < 2]
+        groups += [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -98,4 +107,5 @@ def load_moments(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: Ma
     for name, parameter in model.named_parameters():
         if f"{name}/step" not in tensors:
             raise MismatchError(f"{name} has no optimizer moments to resume from. Initialize from the weights instead.")
-        optimizer.state[parameter] = {key: tensors[f"{name}/{key}"].clone() for key in (*MOMENTS, "step")}
+        state = {key: part(name, tensors[f"{name}/{key}"], parameter) for key in MOMENTS}
+        optimizer.state[parameter] = state | {"step": tensors[f"{name}/step"].clone()}

@@ -1,5 +1,6 @@
 """A run in progress: weights, optimizer, data position and counts, and their way into a checkpoint and back."""
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
 from headrace.training.guard import Guard
 from headrace.training.inputs import Inputs
+from headrace.training.loss_scale import LossScale
+from headrace.training.parallel import ALONE, Replicas
+from headrace.training.sharding import parts, place, whole
 from headrace.training.step import StepResult
 
 BATCHES_AHEAD = 2
@@ -37,26 +41,30 @@ LOSS_STEPS = 50
 class Run:
     """Everything that changes from step to step.
 
-    A new run has drawn weights, or its parent's, and stands before the first batch.
+    A new run has drawn weights, or its parent's, and stands before the first batch. Of a run on several
+    replicas, each holds its part of the weights and reads its part of every batch.
     """
 
-    def __init__(self, inputs: Inputs, config: TrainConfig) -> None:
-        self.inputs, self.config = inputs, config
+    def __init__(self, inputs: Inputs, config: TrainConfig, replicas: Replicas = ALONE) -> None:
+        self.inputs, self.config, self.replicas = inputs, config, replicas
         self.step = self.tokens_seen = self.labels_seen = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=LOSS_STEPS)
         special = SpecialTokens(inputs.tokenizer.facts.vocabulary, config.model.vocab_size)
         eos_id = load_tokenizer(inputs.tokenizer.path).eos_id
-        self._stream = BatchStream(inputs.shards, config.data, special, eos_id)
+        mine = {"replica": replicas.rank, "replicas": replicas.world}
+        self._stream = BatchStream(inputs.shards, config.data, special, eos_id, **mine)
         self._position: dict[str, Any] = self._stream.state()
         self._provenance: Provenance
         self._ledger: Path | None = None
         self._waited_seconds = 0.0
         self.guard = Guard(config.guard)
         torch.manual_seed(config.seed)
-        self.model = GPTJ(config.model)
+        model = GPTJ(config.model)  # drawn on the CPU, where a seed means the same to every kind of device
         if inputs.parent is not None:
-            load_weights(self.model, inputs.parent.path / MODEL_FILE)
-        self.optimizer = optimizers.build(self.model, config.optimizer)
+            load_weights(model, inputs.parent.path / MODEL_FILE)
+        self.model = place(model, replicas)
+        self.scale = LossScale() if config.precision == "fp16" else None
+        self.optimizer = optimizers.build(self.model, config.optimizer, fused=replicas.device.fuses_optimizer)
 
     def batches(self) -> Iterator[Batch]:
         """The batches of the steps that remain, made in the background while the step before computes."""
@@ -128,12 +136,17 @@ class Run:
         self._recent.append((result.loss * result.labels, result.labels))
 
     def contents(self, *, resumable: bool) -> Contents:
-        """The run as a checkpoint; only a resumable one carries the optimizer's moments."""
+        """The run as a checkpoint; only a resumable one carries the optimizer's moments.
+
+        All replicas must ask for it together, for each holds a part. The main one alone is given the tensors,
+        whole and on the CPU, whatever the placement: a checkpoint says nothing of where it was made.
+        """
+        moments = optimizers.moments(self.model, self.optimizer) if resumable else None
         return Contents(
             facts=self._facts(),
             parents=self.inputs.digests,
-            model=self.model.state_dict(),
-            optimizer=optimizers.moments(self.model, self.optimizer) if resumable else None,
+            model=whole(self.model.state_dict(), self.replicas),
+            optimizer=None if moments is None else whole(moments, self.replicas),
             state=self._state(),
             tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
             ledger=self._ledger,
@@ -161,12 +174,13 @@ class Run:
             "recent": [list(pair) for pair in self._recent],
             "data": self._position,
             "guard": self.guard.state(),
-            "torch_rng": torch.get_rng_state().numpy().tobytes().hex(),
+            **self.replicas.device.rng_state(),
+            **({} if self.scale is None else {"loss_scale": dataclasses.asdict(self.scale)}),
         }
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint of this same run, to the last bit."""
-        self.model.load_state_dict(checkpoints.read_tensors(path, MODEL_FILE))
+        """Continue from a checkpoint of this same run: to the last bit where the placement is the same."""
+        self.model.load_state_dict(parts(checkpoints.read_tensors(path, MODEL_FILE), self.model.state_dict()))
         state = checkpoints.read_state(path)
         if state["tokens_seen"]:  # before the first step that was not skipped, there are no moments
             optimizers.load_moments(self.model, self.optimizer, checkpoints.read_tensors(path, OPTIMIZER_FILE))
@@ -175,4 +189,6 @@ class Run:
         self._recent.extend((loss, labels) for loss, labels in state["recent"])
         self._position = state["data"]
         self._stream.restore(state["data"])
-        torch.set_rng_state(torch.frombuffer(bytearray.fromhex(state["torch_rng"]), dtype=torch.uint8))
+        self.replicas.device.restore_rng(state)
+        if self.scale is not None:
+            self.scale = LossScale(**state["loss_scale"])

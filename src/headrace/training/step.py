@@ -3,10 +3,10 @@
 Letters: B rows, T positions, D model width.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from headrace.data.batch import Batch, TensorBatch
 from headrace.errors import TrainingError
@@ -15,7 +15,10 @@ from headrace.models.masks import Mask, packed_causal, packed_prefix_lm
 from headrace.training.config import TrainConfig
 from headrace.training.guard import Guard
 from headrace.training.loss import SummedLoss, summed_loss
+from headrace.training.loss_scale import LossScale
 from headrace.training.optimizer import set_learning_rate
+from headrace.training.parallel import ALONE, Replicas
+from headrace.training.sharding import clip_grad_norm_
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,9 @@ def take_step(
     batch: Batch,
     config: TrainConfig,
     step: int,
+    replicas: Replicas = ALONE,
+    *,
+    scale: LossScale | None = None,
     guard: Guard | None = None,
 ) -> StepResult:
     """Move the weights once, along the mean gradient over all labels of the batch.
@@ -50,48 +56,70 @@ def take_step(
     Args:
         model: Its weights are changed in place.
         optimizer: Over the model's weights; the schedule sets its learning rate.
-        batch: All rows of the step; they pass through the model `config.microbatch_rows` at a time.
+        batch: This replica's rows of the step; they pass through the model `config.microbatch_rows` at a time.
         config: Mask, precision, z-loss, clipping and schedule.
         step: Which step this is, from 1.
+        replicas: Who takes the step together; every one returns the same result.
+        scale: For fp16; where gradients overflow, it is lowered and the same step is tried again.
         guard: Knows the steps before, and which to skip.
 
     Raises:
         TrainingError: No label, or a step that would be skipped and may not be; the weights are as they were.
     """
-    labels = batch.scored()
+    labels, tokens = replicas.sum(torch.tensor([batch.scored(), batch.filled()])).tolist()
     if not labels:
         raise TrainingError(f"Step {step:,} has no label to learn from. Check the objectives of train.data.sources.")
-    total = torch.zeros(())
-    for start in range(0, config.data.rows, config.microbatch_rows):
-        loss = forward(model, batch.rows(start, start + config.microbatch_rows).torch(), config)
-        # Denoising and instructions score a different number of labels per microbatch. Dividing each
-        # sum by the step's total weighs every label equally; a mean per microbatch would not.
-        (loss.objective / labels).backward()
-        total += loss.cross_entropy
-    grad_norm = nn.utils.clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-    loss_value, norm_value = torch.stack((total / labels, grad_norm)).tolist()
+    loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
+    while scale is not None and math.isfinite(loss_value) and not math.isfinite(norm_value) and scale.lower():
+        optimizer.zero_grad(set_to_none=True)
+        loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
     skipped = (guard or Guard(config.guard)).objection(step, loss=loss_value, grad_norm=norm_value)
+    if scale is not None and not skipped:
+        scale.count_step()
     learning_rate = config.schedule.learning_rate(step - 1)
     if not skipped:
         set_learning_rate(optimizer, learning_rate)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
+    replicas.device.finish_step()
     return StepResult(
         step=step,
         loss=loss_value,
         grad_norm=norm_value,
         learning_rate=learning_rate,
         labels=labels,
-        tokens=batch.filled(),
+        tokens=tokens,
         skipped=skipped,
     )
 
 
+def _differentiate(
+    model: GPTJ, batch: Batch, config: TrainConfig, labels: int, replicas: Replicas, scale: LossScale | None
+) -> tuple[float, float]:
+    """Leave the clipped gradient of the mean over all labels in the weights; tell the loss and the norm before."""
+    device, factor = replicas.device, 1.0 if scale is None else scale.factor
+    total = torch.zeros((), device=device.torch)
+    for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
+        microbatch = batch.rows(start, start + config.microbatch_rows).torch().to(device.torch)
+        with device.autocast(config.precision):
+            loss = forward(model, microbatch, config)
+        # Denoising and instructions score a different number of labels per microbatch. Dividing each
+        # sum by the step's total weighs every label equally; a mean per microbatch would not.
+        (loss.objective / labels * factor).backward()
+        total += loss.cross_entropy
+    if factor != 1.0:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= factor
+    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+    loss_value, norm_value = torch.stack((replicas.sum(total) / labels, grad_norm)).tolist()
+    return loss_value, norm_value
+
+
 def forward(model: GPTJ, batch: TensorBatch, config: TrainConfig) -> SummedLoss:
     """Loss of one microbatch, summed over its labels, under the mask the configuration promises."""
-    with torch.autocast(batch.tokens_BT.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        hidden_BTD = model.hidden(batch.tokens_BT, mask_of(batch, config))
-        return summed_loss(model.head, hidden_BTD, batch.labels_BT, config.z_loss)
+    hidden_BTD = model.hidden(batch.tokens_BT, mask_of(batch, config))
+    return summed_loss(model.head, hidden_BTD, batch.labels_BT, config.z_loss)
 
 
 def mask_of(batch: TensorBatch, config: TrainConfig) -> Mask:

@@ -1,0 +1,139 @@
+"""Replicas: groups of processes that take every step together, each over rows of its own.
+
+torchrun starts the processes and its environment says how many there are; nothing in a configuration does. A step
+is the same however many take it: labels are counted over all replicas before any loss is divided by them, and
+gradients are summed.
+
+`HEADRACE_MESH` lays the processes out. `data=4,tensor=2` makes four replicas of eight processes, and the two of
+each cut its matrices between them; without it every process is a replica.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from headrace.devices import CPU, Device, pick
+from headrace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+T = TypeVar("T")
+
+MESH = "HEADRACE_MESH"
+AXES = ("data", "tensor")
+"""The innermost last: its processes are neighbours and have the most to say to each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """The place of this process among those that train together.
+
+    The processes of one replica have the same rank and read the same rows.
+    """
+
+    device: Device = CPU
+    rank: int = 0
+    """Which part of every batch is this one's, from 0."""
+    world: int = 1
+    """Parts a batch is cut into."""
+    mesh: "DeviceMesh | None" = None
+    """How the processes are laid out; None where there is one."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes checkpoints, metrics and progress."""
+        return self.mesh is None or dist.get_rank() == 0
+
+    def sum(self, value: Tensor) -> Tensor:
+        """The sum of a tensor over all replicas, on each of them."""
+        if self.mesh is None:
+            return value
+        total = value.detach().clone()
+        dist.all_reduce(total, group=self.mesh.get_group("data"))
+        return total
+
+    def any(self, said: bool) -> bool:
+        """Whether any process says so, in every process."""
+        if self.mesh is None:
+            return said
+        told = torch.tensor(float(said), device=self.device.torch)
+        dist.all_reduce(told, dist.ReduceOp.MAX)
+        return bool(told.item())
+
+    def agree(self, decide: Callable[[], T]) -> T:
+        """What `decide` returns in the main process, which alone calls it, in every process."""
+        if self.mesh is None:
+            return decide()
+        decided = [decide() if self.is_main else None]
+        dist.broadcast_object_list(decided, src=0)
+        return decided[0]  # type: ignore[return-value]
+
+    def barrier(self) -> None:
+        """Wait until every process is here."""
+        if self.mesh is not None:
+            dist.barrier()
+
+
+ALONE = Replicas()
+"""One process on the CPU."""
+
+
+def launch() -> Replicas:
+    """The replicas that torchrun started, or this one process on the device picked.
+
+    Raises:
+        ConfigError: A number of processes that is none, a mesh that they do not fill, or a device that is absent.
+    """
+    device, processes = pick(), os.environ.get("WORLD_SIZE", "1")
+    if not processes.isdecimal() or processes == "0":
+        raise ConfigError(f"WORLD_SIZE={processes!r} is no number of processes. Let torchrun set it, or unset it.")
+    shape = mesh_shape(os.environ.get(MESH, ""), int(processes))
+    if int(processes) == 1:
+        return Replicas(device)
+    if device.kind == "xla":
+        raise ConfigError(
+            f"{processes} processes were started for XLA, where one process drives all devices of a machine. Start one."
+        )
+    if not dist.is_initialized():
+        dist.init_process_group(device.backend)
+    return _laid_out(device, shape)
+
+
+def mesh_shape(text: str, processes: int) -> dict[str, int]:
+    """How many processes stand along each axis, given a layout such as `data=4,tensor=2`.
+
+    An axis that is left out has one, but for `data`, which takes what the others leave.
+
+    Raises:
+        ConfigError: No such axis, no such number, or a layout that the processes do not fill.
+    """
+    pairs = [pair.partition("=")[::2] for pair in text.split(",") if pair]
+    for axis, size in pairs:
+        if axis not in AXES or not size.isdecimal() or size == "0":
+            raise ConfigError(
+                f"{MESH}={text!r} has {axis}={size}, and an axis is one of {', '.join(AXES)} with a number "
+                "of processes. Write it like data=4,tensor=2."
+            )
+    given = {axis: int(size) for axis, size in pairs}
+    inner = math.prod(size for axis, size in given.items() if axis != "data")
+    shape = {axis: given.get(axis, max(1, processes // inner) if axis == "data" else 1) for axis in AXES}
+    if math.prod(shape.values()) != processes:
+        raise ConfigError(
+            f"{MESH}={text!r} lays out {math.prod(shape.values())} processes, and {processes} were started. "
+            "Start as many as it needs, or change it."
+        )
+    return shape
+
+
+def _laid_out(device: Device, shape: dict[str, int]) -> Replicas:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    mesh = init_device_mesh(device.kind, tuple(shape.values()), mesh_dim_names=tuple(shape))
+    return Replicas(device, mesh.get_local_rank("data"), shape["data"], mesh)

@@ -1,0 +1,56 @@
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import storage
+from headrace.artifacts import Checkpoint
+from headrace.config import encode
+
+ROOT = Path(__file__).parents[3]
+
+
+def start(launcher: list[str], job: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HEADRACE_"))}
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "headrace.training", str(job)],
+        env={**kept, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def write_job(tiny, root: Path, **changes: Any) -> Path:
+    job = {
+        "sources": tiny.sources,
+        "tokenizer": tiny.tokenizer,
+        "output": str(root / "out"),
+        "config": encode(replace(tiny.config, steps=3)),
+        "workspace": str(root / "work"),
+    }
+    (root / "job.json").write_text(json.dumps(job | changes))
+    return root / "job.json"
+
+
+def test_torchrun_trains_what_a_file_describes(tiny, tmp_path: Path) -> None:
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    ended = start(torchrun, write_job(tiny, tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    assert storage.read(tmp_path / "out", Checkpoint).facts.step == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "env", "said"),
+    [
+        ({"initial": "x"}, {}, "TrainJob has no key 'initial'. Did you mean 'init'?"),
+        ({}, {"HEADRACE_DEVICE": "gpu"}, "HEADRACE_DEVICE='gpu' is no kind of device. Did you mean 'cpu'?"),
+    ],
+)
+def test_a_job_that_cannot_run_ends_with_one_line(changes, env, said: str, tiny, tmp_path: Path) -> None:
+    ended = start([], write_job(tiny, tmp_path, **changes), **env)
+    assert (ended.returncode, ended.stderr.splitlines()) == (2, [said])

@@ -1,0 +1,188 @@
+"""Runs on several processes over gloo, against the same run in one."""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from headrace import storage
+from headrace.artifacts import LEDGER_FILE, MODEL_FILE, OPTIMIZER_FILE
+from headrace.errors import ConfigError
+from headrace.tracking import Tracker
+from headrace.training.config import TrainConfig
+from headrace.training.loop import train
+from headrace.training.optimizer import OptimizerConfig
+from headrace.training.parallel import launch, mesh_shape
+from tests.unit.training.together import losses, together
+
+STEPS, EVERY = 8, 4
+
+
+@pytest.fixture(scope="module")
+def config(tiny) -> TrainConfig:
+    # A large eps makes Adam follow a gradient's size: of one that is all rounding it would follow the sign.
+    return replace(
+        tiny.config, steps=STEPS, checkpoint_every_steps=EVERY, optimizer=OptimizerConfig(eps=1e-3, weight_decay=0.1)
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run left."""
+
+    out: Path
+    work: Path
+
+    def steps(self) -> list[dict[str, float]]:
+        return [json.loads(line) for line in losses(self.work).splitlines()]
+
+    def tensors(self, name: str, step: int) -> dict[str, torch.Tensor]:
+        (path,) = self.work.glob(f"*/step-{step:08d}/{name}")
+        return load_file(path)
+
+
+def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = None, recompute: str = "") -> Trained:
+    """Train on a mesh such as `data=2,tensor=2`."""
+    trained = Trained(root / "out", work or root / "work")
+    arguments = tiny.arguments(trained.out, trained.work, config=config)
+    world = math.prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
+    if world == 1:
+        train(**arguments, tracker=Tracker())
+    else:
+        together(world, in_one_of_several, arguments, env={"HEADRACE_MESH": mesh, "HEADRACE_RECOMPUTE": recompute})
+    return trained
+
+
+def in_one_of_several(arguments) -> None:
+    manifest = train(**arguments, tracker=Tracker())
+    assert manifest.digest == storage.read_manifest(arguments["output_uri"]).digest
+
+
+@pytest.fixture(scope="module")
+def alone(tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run("data=1", tiny, config, tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module", params=["data=2", "data=4", "tensor=2", "data=2,tensor=2"])
+def shared(request, tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return run(request.param, tiny, config, tmp_path_factory.mktemp("shared"))
+
+
+def agree(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        torch.testing.assert_close(tensor, other[name], rtol=1e-5, atol=1e-5, msg=name)
+
+
+def test_every_step_of_several_replicas_is_that_of_one(alone: Trained, shared: Trained) -> None:
+    for mine, theirs in zip(alone.steps(), shared.steps(), strict=True):
+        assert {key: mine[key] for key in ("step", "labels", "tokens")} == {
+            key: theirs[key] for key in ("step", "labels", "tokens")
+        }
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
+    assert len({step["labels"] for step in alone.steps()}) > 1
+
+
+def test_weights_and_gradients_of_several_replicas_are_those_of_one(alone: Trained, shared: Trained) -> None:
+    agree(load_file(alone.out / MODEL_FILE), load_file(shared.out / MODEL_FILE))
+    agree(alone.tensors(MODEL_FILE, EVERY), shared.tensors(MODEL_FILE, EVERY))
+    # The first moment is a running mean of the gradients.
+    agree(alone.tensors(OPTIMIZER_FILE, EVERY), shared.tensors(OPTIMIZER_FILE, EVERY))
+
+
+def test_several_replicas_leave_the_ledger_that_one_leaves(alone: Trained, shared: Trained) -> None:
+    assert (shared.out / LEDGER_FILE).read_bytes() == (alone.out / LEDGER_FILE).read_bytes()
+
+
+@pytest.mark.parametrize(("before", "after"), [("data=2", "data=1"), ("data=2,tensor=2", "data=2")])
+def test_a_run_goes_on_with_another_number_of_replicas(
+    before: str, after: str, tiny, config, alone: Trained, tmp_path: Path
+) -> None:
+    first = run(before, tiny, config, tmp_path)
+    (last,) = first.work.glob(f"*/step-{STEPS:08d}")
+    shutil.rmtree(last)
+    again = run(after, tiny, config, tmp_path / "again", first.work)
+    assert (again.out / LEDGER_FILE).read_bytes() == (alone.out / LEDGER_FILE).read_bytes()
+    agree(load_file(alone.out / MODEL_FILE), load_file(again.out / MODEL_FILE))
+    kept = losses(first.work).splitlines()
+    assert len(kept) == STEPS
+
+
+def test_several_replicas_that_resume_take_the_same_steps_to_the_last_bit(tiny, config, tmp_path: Path) -> None:
+    straight = run("data=2", tiny, config, tmp_path / "straight")
+    logged = losses(straight.work)
+    (last,) = straight.work.glob(f"*/step-{STEPS:08d}")
+    shutil.rmtree(last)
+    again = run("data=2", tiny, config, tmp_path / "again", straight.work)
+    assert losses(again.work) == logged
+    assert storage.verify(again.out).digest == storage.verify(straight.out).digest
+
+
+def test_shards_that_recompute_their_layers_take_the_same_steps(tiny, config, alone: Trained, tmp_path: Path) -> None:
+    repeated = run("data=2,tensor=2", tiny, config, tmp_path, recompute="selective")
+    agree(load_file(alone.out / MODEL_FILE), load_file(repeated.out / MODEL_FILE))
+
+
+def refused(arguments, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(**arguments, tracker=Tracker())
+    # Rows are shared out alike everywhere, so that every process is refused and none is left waiting.
+    torch.distributed.barrier()
+    os._exit(0)
+
+
+def test_rows_that_replicas_cannot_share_are_refused(tiny, tmp_path: Path) -> None:
+    together(3, refused, tiny.arguments(tmp_path / "out", tmp_path / "work"), "3 replicas cannot share 4 rows evenly")
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [("", [8, 1]), ("tensor=2", [4, 2]), ("data=2,tensor=4", [2, 4]), ("tensor=8,data=1", [1, 8])],
+)
+def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape: list[int]) -> None:
+    assert mesh_shape(text, 8) == dict(zip(("data", "tensor"), shape, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data=3", "'data=3' lays out 3 processes, and 8 were started"),
+        ("tensor=3", "'tensor=3' lays out 6 processes, and 8 were started"),
+        ("tensor=16", "'tensor=16' lays out 16 processes, and 8 were started"),
+        ("rows=2", "'rows=2' has rows=2, and an axis is one of data, tensor"),
+        ("data=0", "'data=0' has data=0"),
+        ("data", "'data' has data=, "),
+    ],
+)
+def test_a_mesh_that_does_not_fill_the_world_is_refused(text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        mesh_shape(text, 8)
+
+
+@pytest.mark.parametrize("name", ["n_head", "d_ff"])
+def test_a_layer_that_processes_cannot_share_is_refused(name: str, tiny, tmp_path: Path) -> None:
+    changes = {"n_head": {"n_head": 1}, "d_ff": {"d_ff": 65}}[name]
+    arguments = tiny.arguments(tmp_path / "out", tmp_path / "work", config=tiny.with_model(**changes))
+    together(2, refused, arguments, f"tensor=2 processes cannot share model.{name}", env={"HEADRACE_MESH": "tensor=2"})
+
+
+@pytest.mark.parametrize("processes", ["0", "two"])
+def test_a_world_of_no_processes_is_refused(processes: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    with pytest.raises(ConfigError, match=f"WORLD_SIZE='{processes}' is no number of processes"):
+        launch()
+
+
+def test_one_process_needs_no_group() -> None:
+    replicas = launch()
+    assert (replicas.rank, replicas.world, replicas.mesh, replicas.is_main) == (0, 1, None, True)
+    assert replicas.sum(torch.tensor(np.pi)).item() == np.float32(np.pi)
+    assert not torch.distributed.is_initialized()

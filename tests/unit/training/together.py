@@ -1,0 +1,56 @@
+"""Functions called in several processes at once, with the environment that torchrun gives."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 120.0
+PRELOADED = ["headrace.training.loop", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor.parallel"]
+
+
+def context() -> Any:
+    """Makes processes that are forked from one that has imported everything."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    made = multiprocessing.get_context("forkserver")
+    made.set_forkserver_preload(PRELOADED)
+    return made
+
+
+def together(world: int, function: Callable[..., Any], *arguments: Any, env: Mapping[str, str] | None = None) -> None:
+    """Call a function in `world` processes at once, and see each of them end well."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **(env or {})}
+    processes = [
+        context().Process(target=_call, args=({**shared, "RANK": str(rank)}, function, arguments))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE_SECONDS)
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()
+    assert codes == [0] * world
+
+
+def _call(env: Mapping[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(env)
+    try:
+        function(*arguments)
+    except BaseException:
+        traceback.print_exc()
+        # The others wait for this process; an ordinary exit would wait for them in turn.
+        os._exit(1)
+
+
+def losses(workspace: Path) -> bytes:
+    """The one loss log of a workspace."""
+    (path,) = workspace.glob("*/losses.jsonl")
+    return path.read_bytes()
