@@ -49,12 +49,14 @@ class Recorder(Tracker):
 def harm(steps: Collection[int], factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Multiply the gradient of one weight at some steps, whenever they are taken."""
 
-    def sabotaged(model: Any, optimizer: Any, batch: Any, config: Any, step: int, guard: Any) -> StepResult:
+    def sabotaged(
+        model: Any, optimizer: Any, batch: Any, config: Any, step: int, *rest: Any, **more: Any
+    ) -> StepResult:
         if step not in steps:
-            return take_step(model, optimizer, batch, config, step, guard)
+            return take_step(model, optimizer, batch, config, step, *rest, **more)
         hook = model.layers[0].norm.weight.register_hook(lambda gradient: gradient * factor)
         try:
-            return take_step(model, optimizer, batch, config, step, guard)
+            return take_step(model, optimizer, batch, config, step, *rest, **more)
         finally:
             hook.remove()
 
@@ -101,7 +103,7 @@ def test_a_skipped_step_leaves_weights_and_moments_and_uses_its_batch_up(tiny, m
     for number, batch in zip(range(1, 4), ours.batches(), strict=False):
         before = moments(ours.model, ours.optimizer)
         before = {name: tensor.clone() for name, tensor in (before | ours.model.state_dict()).items()}
-        ours.record(loop.take_step(ours.model, ours.optimizer, batch, config, number, ours.guard))
+        ours.record(loop.take_step(ours.model, ours.optimizer, batch, config, number, guard=ours.guard))
         after = moments(ours.model, ours.optimizer) | ours.model.state_dict()
         assert (number > 1) == (before.keys() == after.keys() and all(torch.equal(before[n], after[n]) for n in after))
         assert all(parameter.grad is None for parameter in ours.model.parameters())
