@@ -51,11 +51,11 @@ def train(
         tracker: Told of metrics and progress.
 
     Raises:
-        ConfigError: Sources that the configuration does not name.
+        ConfigError: Sources that the configuration does not name, or an output that cannot be written.
         MismatchError: Shards, tokenizer, parent and model that do not belong together.
         IntegrityError: An input that is missing or damaged.
         UnavailableError: Another process trains with the same arguments in the same workspace, a checkpoint cannot
-            be written there, or the mirror does not answer.
+            be written there or finds no room, or the mirror does not answer.
         TrainingError: Weights that are not finite, or a step that would do harm and may not be skipped.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
@@ -66,6 +66,8 @@ def train(
         stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
         run = Run(inputs, config)
+        checkpoints.require_room(home, run.resumable_bytes())
+        checkpoints.require_room(output_uri, 0)
         latest, mirror = checkpoints.find_latest(home), configured(home, about, config.checkpoints)
         if mirror is not None:
             latest = mirror.bring_newer(latest)
