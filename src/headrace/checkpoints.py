@@ -11,13 +11,14 @@ import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace import storage
+from headrace import buckets, storage
 from headrace.artifacts import (
     LEDGER_FILE,
     MODEL_FILE,
@@ -120,6 +121,32 @@ def claimed(workspace: Path) -> Iterator[None]:
         for leftover in workspace.glob("*.partial-*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield
+
+
+def require_room(place: str | Path, size: int) -> None:
+    """Refuse a place where files of `size` bytes cannot be written, before anything is computed for them.
+
+    Args:
+        place: A directory, or what will be one; a bucket is not asked.
+        size: Bytes.
+
+    Raises:
+        ConfigError: It cannot be written.
+        UnavailableError: Its disk has less room.
+    """
+    if buckets.is_bucket(str(place)):
+        return
+    folder = Path(place).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"{place} cannot be written: {folder} does not let us. Give another directory.")
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise UnavailableError(
+            f"A checkpoint takes {size / 1e6:,.1f} MB, and the disk of {place} has {free / 1e6:,.1f} MB left. "
+            "Make room or give another directory."
+        )
 
 
 def write(uri: str | Path, contents: Contents) -> Manifest:

@@ -11,7 +11,7 @@ import torch
 from headrace import checkpoints, storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE, Checkpoint
 from headrace.checkpoints import CheckpointPolicy, Contents
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, UnavailableError
 
 
 def contents(step: int, tokenizer: Path) -> Contents:
@@ -167,3 +167,16 @@ def test_equal_contents_have_equal_digests_wherever_they_are_written(tmp_path: P
 def test_files_can_be_read_by_another_user(tmp_path: Path, tokenizer: Path) -> None:
     checkpoints.write(tmp_path / "a", contents(5, tokenizer))
     assert all(path.stat().st_mode & stat.S_IROTH for path in (tmp_path / "a").iterdir())
+
+
+def test_a_disk_without_room_is_told_with_both_numbers(tmp_path: Path) -> None:
+    checkpoints.require_room(tmp_path / "new" / "deep", 1)
+    with pytest.raises(UnavailableError, match=r"takes 1,000,000,000,000\.0 MB, and the disk of .*deep has [\d,.]+ MB"):
+        checkpoints.require_room(tmp_path / "new" / "deep", 10**18)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_under_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        checkpoints.require_room(tmp_path / "file" / "deep", 0)

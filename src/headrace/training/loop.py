@@ -55,11 +55,11 @@ def train(
         tracker: Told of metrics and progress.
 
     Raises:
-        ConfigError: Sources that the configuration does not name.
+        ConfigError: Sources that the configuration does not name, or an output that cannot be written.
         MismatchError: Shards, tokenizer, parent and model that do not belong together.
         IntegrityError: An input that is missing or damaged.
         UnavailableError: Another process trains with the same arguments in the same workspace, a checkpoint cannot
-            be written there, or the mirror does not answer.
+            be written there or finds no room, or the mirror does not answer.
         TrainingError: Weights that are not finite, or a step that would do harm and may not be skipped.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
@@ -72,7 +72,7 @@ def train(
             stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
         run, mirror = Run(inputs, config, replicas), configured(home, about, config.checkpoints)
-        latest = replicas.agree(lambda: newest(home, mirror))
+        latest = replicas.agree(lambda: newest(run, home, output_uri, mirror))
         if latest is not None:
             run.restore(latest)
         callbacks = callbacks_of(run, home, latest, tracker, stack)
@@ -92,8 +92,10 @@ def train(
     return replicas.agree(lambda: checkpoints.write(output_uri, contents))
 
 
-def newest(home: Path, mirror: Mirror | None) -> Path | None:
-    """The checkpoint to go on from: the workspace's, or the mirror's where that is newer."""
+def newest(run: Run, home: Path, output_uri: str, mirror: Mirror | None) -> Path | None:
+    """The checkpoint to go on from, if there is room for more: the workspace's, or the mirror's where it is newer."""
+    checkpoints.require_room(home, run.resumable_bytes())
+    checkpoints.require_room(output_uri, 0)
     latest = checkpoints.find_latest(home)
     return latest if mirror is None else mirror.bring_newer(latest)
 

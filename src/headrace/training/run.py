@@ -135,6 +135,11 @@ class Run:
         self.labels_seen += result.labels
         self._recent.append((result.loss * result.labels, result.labels))
 
+    def resumable_bytes(self) -> int:
+        """Size of the tensors of a resumable checkpoint: each weight has two moments like it."""
+        weights: int = sum(weight.numel() * weight.element_size() for weight in self.model.state_dict().values())
+        return 3 * weights
+
     def contents(self, *, resumable: bool) -> Contents:
         """The run as a checkpoint; only a resumable one carries the optimizer's moments.
 

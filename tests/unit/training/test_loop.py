@@ -4,6 +4,7 @@ import pty
 import subprocess
 import sys
 import textwrap
+from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Check
 from headrace.config import encode
 from headrace.data.loader import BatchStream
 from headrace.data.vocabulary import SpecialTokens
-from headrace.errors import ConfigError, IntegrityError, MismatchError, TrainingError
+from headrace.errors import ConfigError, IntegrityError, MismatchError, TrainingError, UnavailableError
+from headrace.models.gptj import GPTJ
 from headrace.tracking import Tracker
 from headrace.training.inputs import open_inputs
 from headrace.training.loop import train
@@ -217,6 +219,17 @@ class TestRefusals:
         self.refused(
             tiny, tmp_path, MismatchError, "is a corpus", sources=tiny.sources | {"prose": str(tmp_path / "corpus")}
         )
+
+    def test_an_output_that_cannot_be_written(self, tiny, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        self.refused(tiny, tmp_path, ConfigError, "cannot be written", output_uri=str(tmp_path / "file" / "deep"))
+
+    def test_a_disk_without_room_for_a_checkpoint(self, tiny, tmp_path: Path, monkeypatch) -> None:
+        left = namedtuple("Usage", "free")(100_000)
+        monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: left)
+        parameters = sum(p.numel() for p in GPTJ(tiny.config.model).parameters())
+        said = rf"takes {12 * parameters / 1e6:,.1f} MB, and the disk of .* has 0\.1 MB left"
+        self.refused(tiny, tmp_path, UnavailableError, said)
 
     def test_a_missing_input(self, tiny, tmp_path: Path) -> None:
         self.refused(tiny, tmp_path, IntegrityError, "nowhere", init_uri=str(tmp_path / "nowhere"))
