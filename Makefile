@@ -8,7 +8,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 
-.PHONY: setup demo test lint unit integration clean
+XLA := .venv-xla
+INSTALL_XLA := $(XLA)/bin/uv pip install --quiet --python $(XLA)/bin/python --constraint constraints-xla.txt \
+	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+
+.PHONY: setup demo test test-xla lint unit integration clean
 
 setup: $(VENV)/.demo-installed
 
@@ -17,6 +21,11 @@ demo: $(VENV)/.demo-installed
 
 test: $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# On the CPU client of XLA, as four devices: torch_xla wants a torch of its own, and 4 GB for it.
+test-xla: $(XLA)/.installed
+	$(XLA)/bin/python -c 'import torch_xla'
+	PYTHONPATH=src $(XLA)/bin/python -m pytest tests/xla
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .
@@ -31,7 +40,7 @@ integration: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest tests/integration tests/e2e
 
 clean:
-	rm -rf $(VENV) .headrace build
+	rm -rf $(VENV) $(XLA) .headrace build
 
 $(BIN)/uv:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "headrace needs Python 3.11 or newer")'
@@ -45,3 +54,9 @@ $(VENV)/.demo-installed: pyproject.toml constraints.txt | $(BIN)/uv
 $(VENV)/.dev-installed: pyproject.toml constraints.txt | $(BIN)/uv
 	$(INSTALL) --editable '.[demo,dev]'
 	@touch $@ $(VENV)/.demo-installed
+
+$(XLA)/.installed: pyproject.toml constraints-xla.txt
+	$(PYTHON) -m venv $(XLA)
+	$(XLA)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(INSTALL_XLA) --editable '.[train,xla]' pytest pytest-timeout
+	@touch $@

@@ -102,20 +102,8 @@ def pick() -> Device:
     if asked == "cuda":
         return Device("cuda", _own_gpu())
     if asked == "xla":
-        return Device("xla", cast(torch.device, _xla().device()))
+        return Device("xla", _xla_device())
     return CPU
-
-
-def xla_spmd() -> Any:
-    """The module that shards tensors over a mesh of XLA devices.
-
-    Raises:
-        ConfigError: XLA is not installed, or not for this torch.
-    """
-    _xla()
-    import torch_xla.distributed.spmd as spmd
-
-    return spmd
 
 
 def xla_compilations() -> int:
@@ -136,6 +124,52 @@ def _own_gpu() -> torch.device:
         )
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
+
+
+class XlaMesh:
+    """All XLA devices of a machine, which one process drives: tensors are annotated, XLA cuts them and communicates.
+
+    Args:
+        shape: Devices along each axis, by its name.
+    """
+
+    def __init__(self, shape: dict[str, int]) -> None:
+        _xla()
+        import torch_xla.distributed.spmd as spmd
+
+        self._spmd, self._shape = spmd, shape
+        self._mesh = spmd.Mesh(list(range(xla_devices())), tuple(shape.values()), tuple(shape))
+
+    def spread(self, tensor: torch.Tensor, *axes: str | None) -> torch.Tensor:
+        """Cut each dimension over the axis named for it, in place; a dimension that it does not divide stays whole."""
+        sizes = zip(tensor.shape, axes, strict=True)
+        even = tuple(None if axis is None or size % self._shape[axis] else axis for size, axis in sizes)
+        self._spmd.clear_sharding(tensor)
+        self._spmd.mark_sharding(tensor, self._mesh, even)
+        return tensor
+
+
+def xla_sharding(tensor: torch.Tensor) -> str:
+    """How a tensor is cut over XLA's devices, as XLA writes it: `{devices=[4,1]0,1,2,3}`."""
+    return str(_xla()._XLAC._get_xla_sharding_spec(tensor))
+
+
+def xla_devices() -> int:
+    """XLA devices on this machine."""
+    _xla_device()
+    import torch_xla.runtime as runtime
+
+    return int(runtime.global_runtime_device_count())
+
+
+@lru_cache(1)
+def _xla_device() -> torch.device:
+    """The one device that stands for all of them."""
+    xla = _xla()
+    import torch_xla.runtime as runtime
+
+    runtime.use_spmd()  # before any tensor is there, or those that are get copied to each device
+    return cast(torch.device, xla.device())
 
 
 @lru_cache(1)

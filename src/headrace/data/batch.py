@@ -32,7 +32,11 @@ class TensorBatch:
 
     def to(self, device: "torch.device") -> "TensorBatch":
         """The same batch on a device; the very same where it is there already."""
-        return TensorBatch(*(getattr(self, each.name).to(device) for each in fields(self)))
+        return TensorBatch(*(tensor.to(device) for tensor in self.tensors()))
+
+    def tensors(self) -> "tuple[torch.Tensor, ...]":
+        """All four, each with rows first."""
+        return self.tokens_BT, self.labels_BT, self.segments_BT, self.prefix_BT
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,6 @@ class SummedLoss:
     """What is minimised, cross entropy plus z-loss: scalar, fp32, to be differentiated."""
     cross_entropy: Tensor
     """Scalar in nats, fp32, detached."""
-    labels: int
-    """Positions scored."""
 
 
 def summed_loss(head: nn.Linear, hidden_BTD: Tensor, labels_BT: Tensor, z_loss: float = 0.0) -> SummedLoss:
@@ -43,13 +41,28 @@ def summed_loss(head: nn.Linear, hidden_BTD: Tensor, labels_BT: Tensor, z_loss: 
         z_loss: Weight of logsumexp(logits)², which keeps the logits' scale from drifting.
     """
     labels_N = labels_BT.flatten()
-    scored = (labels_N != UNSCORED).nonzero().squeeze(1)
+    scored = _projected(labels_N)
     device = hidden_BTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else head.weight.dtype
     objective, cross_entropy = _HeadLoss.apply(
         hidden_BTD.flatten(0, 1).to(dtype), head.weight.to(dtype), head.bias.to(dtype), labels_N, scored, z_loss
     )
-    return SummedLoss(objective, cross_entropy, len(scored))
+    return SummedLoss(objective, cross_entropy)
+
+
+def _projected(labels_N: Tensor) -> Tensor:
+    """Positions to compute logits of: the scored ones.
+
+    On XLA, which would compile anew for each number of them, all; those without a label then count for nothing.
+    """
+    if labels_N.device.type == "xla":
+        return torch.arange(len(labels_N), device=labels_N.device)
+    return (labels_N != UNSCORED).nonzero().squeeze(1)
+
+
+def _block_logits(scored: Tensor) -> int:
+    """Logits alive at one time: XLA compiles every block by itself, and is given few."""
+    return BLOCK_LOGITS * (64 if scored.device.type == "xla" else 1)
 
 
 class _HeadLoss(torch.autograd.Function):
@@ -64,7 +77,7 @@ class _HeadLoss(torch.autograd.Function):
         to_weight_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
         to_bias_V = torch.zeros_like(bias_V, dtype=torch.float32)
         with torch.autocast(hidden_ND.device.type, enabled=False):
-            for block in scored.split(max(1, BLOCK_LOGITS // len(bias_V))):
+            for block in scored.split(max(1, _block_logits(scored) // len(bias_V))):
                 hidden_SD = hidden_ND[block]
                 logits_SV = torch.addmm(bias_V, hidden_SD, weight_VD.T).float()
                 totals += _differentiate_(logits_SV, labels_N[block], z_loss)
@@ -89,12 +102,14 @@ def _differentiate_(logits_SV: Tensor, labels_S: Tensor, z_loss: float) -> Tenso
     Returns:
         The objective and the cross entropy, each summed over the block.
     """
-    labels_S1 = labels_S[:, None]
+    # Of a position without a label, whichever label is looked up, sums and gradient are multiplied by 0.
+    counted_S1 = (labels_S != UNSCORED)[:, None]
+    labels_S1 = labels_S[:, None].clamp(min=0)
     label_logits_S1 = logits_SV.gather(1, labels_S1)
     largest_S1 = logits_SV.amax(1, keepdim=True)
     partition_S1 = logits_SV.sub_(largest_S1).exp_().sum(1, keepdim=True)
     logsumexp_S1 = partition_S1.log() + largest_S1
-    cross_entropy = (logsumexp_S1 - label_logits_S1).sum()
-    logits_SV.mul_((1 + 2 * z_loss * logsumexp_S1) / partition_S1)
-    logits_SV.scatter_add_(1, labels_S1, torch.full_like(label_logits_S1, -1.0))
-    return torch.stack((cross_entropy + z_loss * logsumexp_S1.square().sum(), cross_entropy))
+    cross_entropy = ((logsumexp_S1 - label_logits_S1) * counted_S1).sum()
+    logits_SV.mul_((1 + 2 * z_loss * logsumexp_S1) / partition_S1 * counted_S1)
+    logits_SV.scatter_add_(1, labels_S1, -counted_S1.to(logits_SV.dtype))
+    return torch.stack((cross_entropy + z_loss * (logsumexp_S1.square() * counted_S1).sum(), cross_entropy))

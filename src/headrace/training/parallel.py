@@ -18,7 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from headrace.devices import CPU, Device, pick
+from headrace.data.batch import TensorBatch
+from headrace.devices import CPU, Device, XlaMesh, pick, xla_devices
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,11 +46,21 @@ class Replicas:
     """Parts a batch is cut into."""
     mesh: "DeviceMesh | None" = None
     """How the processes are laid out; None where there is one."""
+    spmd: XlaMesh | None = None
+    """How the devices are laid out that one process drives, on XLA."""
 
     @property
     def is_main(self) -> bool:
         """Whether this process writes checkpoints, metrics and progress."""
         return self.mesh is None or dist.get_rank() == 0
+
+    def put(self, batch: TensorBatch) -> TensorBatch:
+        """Bring a microbatch to the device, or its rows to as many devices as there are replicas within XLA."""
+        placed = batch.to(self.device.torch)
+        if self.spmd is not None:
+            for tensor in placed.tensors():
+                self.spmd.spread(tensor, "data", None)
+        return placed
 
     def sum(self, value: Tensor) -> Tensor:
         """The sum of a tensor over all replicas, on each of them."""
@@ -94,13 +105,15 @@ def launch() -> Replicas:
     device, processes = pick(), os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes == "0":
         raise ConfigError(f"WORLD_SIZE={processes!r} is no number of processes. Let torchrun set it, or unset it.")
-    shape = mesh_shape(os.environ.get(MESH, ""), int(processes))
-    if int(processes) == 1:
-        return Replicas(device)
-    if device.kind == "xla":
+    if device.kind == "xla" and int(processes) > 1:
         raise ConfigError(
             f"{processes} processes were started for XLA, where one process drives all devices of a machine. Start one."
         )
+    shape = mesh_shape(os.environ.get(MESH, ""), xla_devices() if device.kind == "xla" else int(processes))
+    if device.kind == "xla":
+        return Replicas(device, spmd=XlaMesh(shape))
+    if int(processes) == 1:
+        return Replicas(device)
     if not dist.is_initialized():
         dist.init_process_group(device.backend)
     return _laid_out(device, shape)
@@ -126,8 +139,8 @@ def mesh_shape(text: str, processes: int) -> dict[str, int]:
     shape = {axis: given.get(axis, max(1, processes // inner) if axis == "data" else 1) for axis in AXES}
     if math.prod(shape.values()) != processes:
         raise ConfigError(
-            f"{MESH}={text!r} lays out {math.prod(shape.values())} processes, and {processes} were started. "
-            "Start as many as it needs, or change it."
+            f"{MESH}={text!r} lays out {math.prod(shape.values())} processes or XLA devices, and there are "
+            f"{processes}. Start as many as it needs, or change it."
         )
     return shape
 

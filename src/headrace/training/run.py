@@ -28,7 +28,8 @@ from headrace.training.guard import Guard
 from headrace.training.inputs import Inputs
 from headrace.training.loss_scale import LossScale
 from headrace.training.parallel import ALONE, Replicas
-from headrace.training.sharding import parts, place, whole
+from headrace.training.sharding import load, place, whole
+from headrace.training.spmd import spread_moments
 from headrace.training.step import StepResult
 
 BATCHES_AHEAD = 2
@@ -65,6 +66,8 @@ class Run:
         self.model = place(model, replicas)
         self.scale = LossScale() if config.precision == "fp16" else None
         self.optimizer = optimizers.build(self.model, config.optimizer, fused=replicas.device.fuses_optimizer)
+        if replicas.spmd is not None:
+            spread_moments(self.model, self.optimizer, replicas.spmd)
 
     def batches(self) -> Iterator[Batch]:
         """The batches of the steps that remain, made in the background while the step before computes."""
@@ -185,10 +188,12 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of this same run: to the last bit where the placement is the same."""
-        self.model.load_state_dict(parts(checkpoints.read_tensors(path, MODEL_FILE), self.model.state_dict()))
+        load(self.model, checkpoints.read_tensors(path, MODEL_FILE), self.replicas)
         state = checkpoints.read_state(path)
         if state["tokens_seen"]:  # before the first step that was not skipped, there are no moments
             optimizers.load_moments(self.model, self.optimizer, checkpoints.read_tensors(path, OPTIMIZER_FILE))
+            if self.replicas.spmd is not None:
+                spread_moments(self.model, self.optimizer, self.replicas.spmd)
         self.guard.restore(state["guard"])
         self.step, self.tokens_seen, self.labels_seen = (state[k] for k in ("step", "tokens_seen", "labels_seen"))
         self._recent.extend((loss, labels) for loss, labels in state["recent"])

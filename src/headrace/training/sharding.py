@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from headrace.models import recompute
 from headrace.models.gptj import GPTJ
 from headrace.training.parallel import Replicas
+from headrace.training.spmd import spread_weights
 from headrace.training.tensor_parallel import by_kind, by_process, cut_layers, is_cut_by_head
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
             recomputation.
     """
     model.recompute = recompute.asked()
+    if replicas.spmd is not None:
+        return spread_weights(model.to(replicas.device.torch), replicas.spmd)
     if replicas.mesh is None:
         return model.to(replicas.device.torch)
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
@@ -78,9 +81,13 @@ def part(name: str, tensor: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(tensor.to(like.device), mesh, placements, src_data_rank=None).clone()
 
 
-def parts(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Whole tensors as this process holds those of the same names; others are left as they are."""
-    return {name: part(name, tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
+def load(model: GPTJ, tensors: Mapping[str, Tensor], replicas: Replicas) -> None:
+    """Fill a placed model with whole weights, each process with its part."""
+    like = model.state_dict()
+    mine = {name: part(name, tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
+    model.load_state_dict(mine)
+    if replicas.spmd is not None:  # what is copied into a weight brings its own layout along
+        spread_weights(model, replicas.spmd)
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:

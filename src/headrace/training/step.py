@@ -99,20 +99,22 @@ def _differentiate(
     """Leave the clipped gradient of the mean over all labels in the weights; tell the loss and the norm before."""
     device, factor = replicas.device, 1.0 if scale is None else scale.factor
     total = torch.zeros((), device=device.torch)
+    # As a tensor, for XLA would compile a number of Python's into its graph, and again for the next one.
+    count = torch.tensor(float(labels)).to(device.torch)
     for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
-        microbatch = batch.rows(start, start + config.microbatch_rows).torch().to(device.torch)
+        microbatch = batch.rows(start, start + config.microbatch_rows).torch()
         with device.autocast(config.precision):
-            loss = forward(model, microbatch, config)
+            loss = forward(model, replicas.put(microbatch), config)
         # Denoising and instructions score a different number of labels per microbatch. Dividing each
         # sum by the step's total weighs every label equally; a mean per microbatch would not.
-        (loss.objective / labels * factor).backward()
+        (loss.objective / count * factor).backward()
         total += loss.cross_entropy
     if factor != 1.0:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad /= factor
     grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-    loss_value, norm_value = torch.stack((replicas.sum(total) / labels, grad_norm)).tolist()
+    loss_value, norm_value = torch.stack((replicas.sum(total) / count, grad_norm)).tolist()
     return loss_value, norm_value
 
 

@@ -154,9 +154,9 @@ def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("data=3", "'data=3' lays out 3 processes, and 8 were started"),
-        ("tensor=3", "'tensor=3' lays out 6 processes, and 8 were started"),
-        ("tensor=16", "'tensor=16' lays out 16 processes, and 8 were started"),
+        ("data=3", "'data=3' lays out 3 processes or XLA devices, and there are 8"),
+        ("tensor=3", "'tensor=3' lays out 6 processes or XLA devices, and there are 8"),
+        ("tensor=16", "'tensor=16' lays out 16 processes or XLA devices, and there are 8"),
         ("rows=2", "'rows=2' has rows=2, and an axis is one of data, tensor"),
         ("data=0", "'data=0' has data=0"),
         ("data", "'data' has data=, "),
