@@ -13,7 +13,7 @@ GIB = 2**30
 GPU_PRICES = "Google Cloud's on-demand list, us-central1, as known in 2025, machine included; not checked since"
 TPU_PRICES = "Google Cloud's on-demand list, us-central1 (v4: us-central2), as known in 2025; not checked since"
 CHECKED_PRICES = "SkyPilot's catalog v8 of Google Cloud, on demand, us-central1, 2026"
-ASSUMED_MFU = 0.40
+ASSUMED_UTILIZATION = 0.40
 """Where nobody published a run of this kind."""
 ASSUMED = "assumed: no published run of a model like this was found"
 
@@ -33,9 +33,10 @@ class Accelerator:
     """To the other devices of the slice, one way, all links together."""
     dollars_per_hour: float | None
     price_source: str
-    mfu: float = ASSUMED_MFU
-    """Share of the peak that model FLOPs reach over a whole step, communication included."""
-    mfu_source: str = ASSUMED
+    utilization: float = ASSUMED_UTILIZATION
+    """Share of the peak that is reached over a whole step, communication included. What is computed again for
+    checkpointing counts, so that a run without it has this for its model FLOPs utilization."""
+    utilization_source: str = ASSUMED
 
 
 H100 = Accelerator(
@@ -47,8 +48,8 @@ H100 = Accelerator(
     link_bytes_per_second=450e9,
     dollars_per_hour=11.06,
     price_source=GPU_PRICES,
-    mfu=0.46,
-    mfu_source="llm-foundry's table, MPT-7B at 2048 tokens on 8 H100",
+    utilization=0.46,
+    utilization_source="llm-foundry's table, MPT-7B at 2048 tokens on 8 H100",
 )
 H200 = Accelerator(
     title="NVIDIA H200 SXM 141 GB",
@@ -59,8 +60,8 @@ H200 = Accelerator(
     link_bytes_per_second=450e9,
     dollars_per_hour=10.60,
     price_source=GPU_PRICES,
-    mfu=0.46,
-    mfu_source="that of H100, whose processor it has",
+    utilization=0.46,
+    utilization_source="that of H100, whose processor it has",
 )
 A100 = Accelerator(
     title="NVIDIA A100 SXM 80 GB",
@@ -71,8 +72,8 @@ A100 = Accelerator(
     link_bytes_per_second=300e9,
     dollars_per_hour=5.07,
     price_source=GPU_PRICES,
-    mfu=0.64,
-    mfu_source="llm-foundry's table, MPT-7B at 2048 tokens on 8 A100",
+    utilization=0.64,
+    utilization_source="llm-foundry's table, MPT-7B at 2048 tokens on 8 A100",
 )
 L4 = Accelerator(
     title="NVIDIA L4 24 GB",
@@ -93,8 +94,8 @@ V3_CORE = Accelerator(
     link_bytes_per_second=140e9,
     dollars_per_hour=1.00,
     price_source=TPU_PRICES,
-    mfu=0.36,
-    mfu_source="GPT-J itself: 150,000 tokens/s on a v3-256",
+    utilization=0.48,
+    utilization_source="GPT-J itself: 150,000 tokens/s on a v3-256, every layer computed twice",
 )
 V4 = Accelerator(
     title="TPU v4 chip",
@@ -105,8 +106,8 @@ V4 = Accelerator(
     link_bytes_per_second=300e9,
     dollars_per_hour=3.22,
     price_source=TPU_PRICES,
-    mfu=0.46,
-    mfu_source="PaLM 540B on v4, arXiv:2204.02311",
+    utilization=0.58,
+    utilization_source="PaLM 540B on v4, rematerialization counted, arXiv:2204.02311",
 )
 V5E = Accelerator(
     title="TPU v5e chip",
@@ -127,8 +128,8 @@ V5P = Accelerator(
     link_bytes_per_second=600e9,
     dollars_per_hour=4.20,
     price_source=CHECKED_PRICES,
-    mfu=0.65,
-    mfu_source="MaxText's table, Llama 2 70B on 512 chips",
+    utilization=0.65,
+    utilization_source="MaxText's table, Llama 2 70B on 512 chips",
 )
 V6E = Accelerator(
     title="TPU v6e chip",
@@ -139,6 +140,6 @@ V6E = Accelerator(
     link_bytes_per_second=400e9,
     dollars_per_hour=2.70,
     price_source=CHECKED_PRICES,
-    mfu=0.45,
-    mfu_source="MaxText's table, Llama 3.1 8B on 256 chips",
+    utilization=0.45,
+    utilization_source="MaxText's table, Llama 3.1 8B on 256 chips",
 )

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from headrace.cluster.slices import Slice
+from headrace.config import nearest
 from headrace.errors import ConfigError
 from headrace.training.config import TrainConfig
 
@@ -28,7 +29,7 @@ class Layout:
     def __post_init__(self) -> None:
         for name in ("data", "fsdp", "tensor", "pipeline"):
             if getattr(self, name) < 1:
-                raise ConfigError(f"--{name} {getattr(self, name)} is below 1. Give at least 1.")
+                raise ConfigError(f"{name}={getattr(self, name)} is below 1. Give at least 1.")
 
     @property
     def devices(self) -> int:
@@ -48,6 +49,23 @@ class Layout:
     def microbatches(self, train: TrainConfig) -> int:
         """Forward passes of each replica in a step."""
         return train.data.rows // self.replicas // train.microbatch_rows
+
+
+def parse_layout(text: str) -> Layout:
+    """A layout such as `data=4,pipeline=2`; what is not named is 1.
+
+    Raises:
+        ConfigError: Another axis, or no number.
+    """
+    degrees = {}
+    for pair in text.split(","):
+        axis, _, degree = pair.strip().partition("=")
+        if axis not in Layout.__dataclass_fields__:
+            raise ConfigError(f"--mesh {text!r} has an axis {axis!r}. {nearest(axis, Layout.__dataclass_fields__)}")
+        if not degree.isdecimal():
+            raise ConfigError(f"--mesh {text!r} has {axis}={degree!r}, which is no number. Write data=4,pipeline=2.")
+        degrees[axis] = int(degree)
+    return Layout(**degrees)
 
 
 def choose_layout(train: TrainConfig, where: Slice) -> Layout:
@@ -87,4 +105,4 @@ def check_layout(layout: Layout, train: TrainConfig, where: Slice) -> None:
             f"for {microbatches} microbatches. Lower train.microbatch_rows or take a smaller slice."
         )
     if model.n_layer % layout.pipeline:
-        raise ConfigError(f"--pipeline {layout.pipeline} does not divide n_layer={model.n_layer}. Give a divisor.")
+        raise ConfigError(f"pipeline={layout.pipeline} does not divide n_layer={model.n_layer}. Give a divisor.")

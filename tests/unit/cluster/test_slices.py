@@ -25,8 +25,8 @@ def test_every_figure_of_every_slice_names_where_it_comes_from() -> None:
     assert len(SLICES) > 30
     for one in SLICES.values():
         assert one.accelerator.price_source
-        assert one.accelerator.mfu_source
-        assert 0.3 < one.accelerator.mfu < 0.7
+        assert one.accelerator.utilization_source
+        assert 0.3 < one.accelerator.utilization < 0.7
 
 
 def test_this_machine_is_a_slice() -> None:
