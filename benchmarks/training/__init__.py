@@ -1,4 +1,4 @@
-"""The training engine, measured: every module here that has `run(options)`, which gives tables."""
+"""The training engine beside its peers: every module here that has `run(options)`, which gives tables."""
 
 import importlib
 import pkgutil

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headrace.data.charts import Bar, bars, histogram
-from headrace.data.markup import Html, element, join, table
-from headrace.data.report_facts import BINS, DataReport, SourceReport
-from headrace.data.report_style import STYLE
+from headrace.data.report.charts import Bar, bars, histogram
+from headrace.data.report.findings import BINS, DataReport, SourceReport
+from headrace.data.report.markup import Html, element, join, table
+from headrace.data.report.style import STYLE
 
 CHARTED = 36
 """Sources, or families of them, that a chart shows one by one."""
@@ -19,7 +19,7 @@ WORDS_SHOWN = 240
 
 def page(report: DataReport, title: str) -> str:
     """The whole document."""
-    sections = (_sources, _lengths, _mixture, _duplicates, _contamination, _quarantine)
+    sections = (_mixture, _sources, _duplicates, _contamination, _quarantine, _lengths)
     digests = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(report.parents.items()))
     main = element("main", element("h1", title), _tiles(report), *(section(report) for section in sections))
     head = join(
