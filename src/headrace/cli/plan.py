@@ -22,7 +22,7 @@ def plan(
     stage: Annotated[str, typer.Option(help="pretraining, ul2 or instruct; all that the recipe has by default.")] = "",
     assignments: SetOption = None,
     mesh: Annotated[str, typer.Option(help="Degrees of data, fsdp, tensor and pipeline: data=4,pipeline=2.")] = "",
-    checkpointing: Annotated[str, typer.Option(help="none or layers; layers where it needs to be by default.")] = "",
+    recompute: Annotated[str, typer.Option(help="none, selective or layers; the fastest that fits by default.")] = "",
     attention: Annotated[str, typer.Option(help="sdpa, flash or math; by the kind of device by default.")] = "",
     utilization: Annotated[float | None, typer.Option(help="Share of the accelerator's peak that is reached.")] = None,
     price: Annotated[float | None, typer.Option(help="Dollars of one device for an hour.")] = None,
@@ -41,7 +41,7 @@ def plan(
     where = find_slice(slice_name)
     wishes = Wishes(
         layout=parse_layout(mesh) if mesh else None,
-        checkpointing=_one_of("checkpointing", checkpointing, ("none", "layers")),  # type: ignore[arg-type]
+        recompute=_one_of("recompute", recompute, ("none", "selective", "layers")),  # type: ignore[arg-type]
         attention=_one_of("attention", attention, ("sdpa", "flash", "math")),  # type: ignore[arg-type]
         utilization=utilization,
         dollars_per_hour=price,

@@ -54,9 +54,7 @@ def show(recipe: str, plans: dict[str, Plan], told: dict[str, list[str]]) -> Non
     console = Console()
     for name, one in plans.items():
         console.print(f"[bold]{escape(recipe)} · {name}[/bold] on {one.where.name}: {one.where.title}", soft_wrap=True)
-        how = (
-            f"{one.execution.layout}, {one.execution.attention} attention, checkpointing {one.execution.checkpointing}"
-        )
+        how = f"{one.execution.layout}, {one.execution.attention} attention, recompute: {one.execution.recompute}"
         console.print(f"[dim]{how}[/dim]\n")
         console.print(memory_table(one))
         console.print()

@@ -8,7 +8,7 @@ from headrace.cluster.slices import SLICES, Slice
 from headrace.errors import ConfigError
 from headrace.planner.calibration import Calibration
 from headrace.planner.forecast import peak_flops
-from headrace.planner.plan import USABLE, Plan, Wishes, predict
+from headrace.planner.plan import POLICIES, USABLE, Plan, Wishes, predict
 from headrace.training.config import TrainConfig
 
 
@@ -35,10 +35,10 @@ def make_plan(
 
 def _what_fits(train: TrainConfig, plan: Plan, calibration: Calibration | None, wishes: Wishes) -> Iterator[str]:
     """Changes after which the run fits, the smallest first."""
-    lighter = replace(wishes, checkpointing="layers")
-    on_accelerator = plan.where.accelerator is not None
-    if on_accelerator and wishes.checkpointing == "none" and _fits(train, plan.where, calibration, lighter):
-        yield "--checkpointing layers"
+    for policy in POLICIES:
+        if wishes.recompute is not None and _fits(train, plan.where, calibration, replace(wishes, recompute=policy)):
+            yield f"--recompute {policy}"
+            break
     smaller = [rows for rows in range(train.microbatch_rows - 1, 0, -1) if train.data.rows % rows == 0]
     for rows in smaller:
         if _fits(replace(train, microbatch_rows=rows), plan.where, calibration, wishes):
@@ -61,6 +61,8 @@ def _fits(train: TrainConfig, where: Slice, calibration: Calibration | None, wis
 def assumptions(train: TrainConfig, plan: Plan, calibration: Calibration | None, wishes: Wishes) -> list[str]:
     """What the figures of a plan stand on, a sentence each."""
     told = ["Rows are full and every position is scored; reading, checkpoints and start-up are left out."]
+    if plan.execution.recompute != "none":
+        told.append(f"Layers compute again what they do not keep: HEADRACE_RECOMPUTE={plan.execution.recompute}.")
     if plan.where.accelerator is None:
         return [*told, *_of_this_machine(calibration, wishes)]
     return [*told, *_of_accelerator(train, plan, wishes)]
@@ -81,8 +83,6 @@ def _of_accelerator(train: TrainConfig, plan: Plan, wishes: Wishes) -> Iterator[
     device, execution = plan.where.accelerator, plan.execution
     assert device is not None
     yield "Memory and time of accelerators are computed; this project has not measured them."
-    if execution.checkpointing == "layers":
-        yield "Every layer's forward pass is computed twice (--checkpointing layers)."
     yield {
         "flash": "Attention is a fused kernel without a written-out mask.",
         "sdpa": "Attention's mask is written out once for all heads.",

@@ -90,7 +90,7 @@ def _amounts(train: TrainConfig) -> tuple[float, float, float, float, float]:
         work.layer_flops + work.head_flops,
         work.attention_flops,
         work.tokens * train.model.vocab_size,
-        sum(saved_by_layer(train, ON_CPU)) * train.model.n_layer * microbatches,
+        saved_by_layer(train, ON_CPU) * train.model.n_layer * microbatches,
         sizes.total * (1 + microbatches) + sizes.head * blocks * microbatches,
     )
 

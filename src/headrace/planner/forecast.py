@@ -8,8 +8,8 @@ from headrace.planner.memory import FP32, Execution
 from headrace.planner.work import StepWork, count_parameters, count_work
 from headrace.training.config import TrainConfig
 
-RECOMPUTED = 4 / 3
-"""Operations with every layer's forward pass computed twice, relative to once."""
+TIMES = {"none": 1.0, "selective": 1.05, "layers": 4 / 3}
+"""Time of a step by what it computes again: a third more for every forward pass, a little for what is cheap."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +62,8 @@ def forecast(
         compute = work.flops / (peak * (utilization or where.accelerator.utilization)) if peak else None
     elif calibration is not None:
         compute = calibration.rates.seconds(train)
-    if compute is not None and execution.checkpointing == "layers":
-        compute *= RECOMPUTED
+    if compute is not None:
+        compute *= TIMES[execution.recompute]
     step = None if compute is None else max(compute, communication) / (1 - idle)
     return Forecast(
         work=work,
@@ -79,9 +79,9 @@ def forecast(
 def peak_flops(train: TrainConfig, where: Slice) -> float:
     """Operations a second of one device at most, in the run's precision; 0 where it is not published."""
     assert where.accelerator is not None
-    if train.precision == "bf16":
-        return where.accelerator.bf16_flops
-    return where.accelerator.fp32_flops or 0.0
+    if train.precision == "fp32":
+        return where.accelerator.fp32_flops or 0.0
+    return where.accelerator.bf16_flops
 
 
 def _communication_seconds(train: TrainConfig, where: Slice, execution: Execution) -> float:

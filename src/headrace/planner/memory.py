@@ -18,7 +18,8 @@ from headrace.training.loss import BLOCK_LOGITS
 FP32, BF16, INT64 = 4, 2, 8
 BATCHES_ALIVE = 3
 """The one in use and two made ahead."""
-Checkpointing = Literal["none", "layers"]
+Recompute = Literal["none", "selective", "layers"]
+"""What a layer computes again for its backward pass: nothing, all but its products and attention, or everything."""
 Attention = Literal["sdpa", "flash", "math"]
 """Its mask written out once for all heads; no mask at all, as in flash or flex kernels; or all its scores kept."""
 
@@ -28,9 +29,10 @@ class Execution:
     """How a step is computed, as far as memory and time depend on it."""
 
     layout: Layout
-    checkpointing: Checkpointing = "none"
-    """`layers` keeps what enters a layer and computes the rest of it again."""
+    recompute: Recompute = "none"
     attention: Attention = "sdpa"
+    block_logits: int = BLOCK_LOGITS
+    """Logits that the loss holds at one time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +93,7 @@ def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[
     before = state if layout.microbatches(train) > 1 else 0
     alive = min(layout.pipeline, layout.microbatches(train))
     layers = model.n_layer // layout.pipeline
-    entered, within = saved_by_layer(train, execution)
-    kept, again = (entered, within) if execution.checkpointing == "layers" else (entered + within, 0)
+    kept, again = kept_by_layer(train, execution), made_again(train, execution)
     mask = _mask_bytes(train, execution)
     full = layers * kept * alive + _final_norm_bytes(train) + mask
     copies = _copied_weights(train, execution)
@@ -109,23 +110,50 @@ def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[
     ]
 
 
-def saved_by_layer(train: TrainConfig, execution: Execution) -> tuple[int, int]:
-    """What one layer saves for one microbatch: the residual stream that enters it, and all else."""
+def saved_by_layer(train: TrainConfig, execution: Execution) -> int:
+    """What one layer saves for one microbatch where nothing is computed again."""
     model, layout = train.model, execution.layout
     tokens, size = _tokens(train), _size(train)
-    width, inner = model.d_model // layout.tensor, model.d_ff // layout.tensor
-    # Normalised once; in bf16 each of the two products that read it has a rounded copy of its own.
+    # Normalised once; with bf16 each of the two products that read it has a rounded copy of its own.
     normed = model.d_model * (FP32 if train.precision == "fp32" else 2 * BF16)
-    attention = 6 * width * size + model.n_head // layout.tensor * FP32  # q, k, v; q and k turned; mixed; logsumexp
-    feed_forward = 2 * inner * size
+    attention = 6 * model.d_model // layout.tensor * size  # q, k, v; q and k turned; what was mixed
+    feed_forward = 2 * model.d_ff // layout.tensor * size
     statistics = 2 * FP32
-    within = tokens * (normed + attention + feed_forward + statistics)
-    scores = tokens * model.n_head // layout.tensor * train.data.context_tokens
+    saved = tokens * (model.d_model * FP32 + normed + attention + feed_forward + statistics)
+    return saved + _attention_bytes(train, execution)
+
+
+def kept_by_layer(train: TrainConfig, execution: Execution) -> int:
+    """What one layer keeps from its forward pass to its backward pass."""
+    if execution.recompute == "none":
+        return saved_by_layer(train, execution)
+    model, tensor, tokens = train.model, execution.layout.tensor, _tokens(train)
+    entered = tokens * model.d_model * FP32
+    if execution.recompute == "layers":
+        return entered
+    # Results of the products: q, k and v; what was mixed; and of the feed-forward; both that rise to the residual.
+    products = (4 * model.d_model + model.d_ff) // tensor + 2 * model.d_model
+    return entered + tokens * products * _size(train) + _attention_bytes(train, execution)
+
+
+def made_again(train: TrainConfig, execution: Execution) -> int:
+    """What one layer holds beyond what it kept, while its backward pass runs."""
+    if execution.recompute == "none":
+        return 0
+    model, tensor, tokens = train.model, execution.layout.tensor, _tokens(train)
+    if execution.recompute == "layers":
+        return saved_by_layer(train, execution) - tokens * model.d_model * FP32
+    return tokens * (model.d_model * FP32 + (2 * model.d_model + model.d_ff) // tensor * _size(train))
+
+
+def _attention_bytes(train: TrainConfig, execution: Execution) -> int:
+    """What attention saves in each layer beside queries, keys, values and its result."""
+    tokens, context, heads = _tokens(train), train.data.context_tokens, train.model.n_head // execution.layout.tensor
     if execution.attention == "math":
-        within += scores * size
-    elif execution.attention == "sdpa" and train.precision == "bf16":
-        within += tokens * train.data.context_tokens * BF16  # the mask is rounded anew in every layer
-    return tokens * model.d_model * FP32, within
+        return tokens * heads * context * _size(train)
+    # With bf16 the mask is rounded anew in every layer.
+    mask = tokens * context * BF16 if execution.attention == "sdpa" and train.precision != "fp32" else 0
+    return tokens * heads * FP32 + mask
 
 
 def _final_norm_bytes(train: TrainConfig) -> int:
@@ -142,7 +170,7 @@ def _loss_bytes(train: TrainConfig, execution: Execution) -> int:
     """The head's gradients and one block of logits, or two while the next replaces it."""
     tokens, size, tensor = _tokens(train), _size(train), execution.layout.tensor
     rows, width = train.model.vocab_size // tensor, train.model.d_model
-    block = min(tokens, max(1, BLOCK_LOGITS // rows))
+    block = min(tokens, max(1, execution.block_logits // rows))
     logits = block * rows * (FP32 if size == FP32 else FP32 + BF16)
     ahead = min(block, tokens - block) * rows * FP32
     collected = tokens * width * size + rows * (width + 1) * FP32

@@ -7,15 +7,20 @@ from headrace.errors import ConfigError
 from headrace.planner.calibration import Calibration
 from headrace.planner.forecast import Forecast, forecast
 from headrace.planner.layout import Layout, check_layout, choose_layout
-from headrace.planner.memory import Attention, Checkpointing, Execution, Memory, predict_memory
+from headrace.planner.memory import Attention, Execution, Memory, Recompute, predict_memory
 from headrace.training.config import TrainConfig
+from headrace.training.loss import BLOCK_LOGITS
 
 USABLE = 0.94
 """Share of a device's memory that a plan may fill; the rest is the driver's and the allocator's."""
 PROCESS_BYTES = {"cpu": 320 * 2**20, "cuda": 600 * 2**20, "xla": 300 * 2**20}
 """Of a process before there is a model, where no calibration says it: assumed for accelerators."""
-ATTENTION: dict[str, Attention] = {"cpu": "sdpa", "cuda": "flash", "xla": "math"}
+ATTENTION: dict[str, Attention] = {"cpu": "sdpa", "cuda": "sdpa", "xla": "math"}
 """How each kind of device computes attention where nothing else is asked for."""
+BLOCKS = {"cpu": 1, "cuda": 1, "xla": 64}
+"""How many times `BLOCK_LOGITS` the loss holds: XLA compiles every block by itself, and is given few."""
+POLICIES: tuple[Recompute, ...] = ("none", "selective", "layers")
+"""From the fastest to the lightest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +32,8 @@ class Wishes:
     """
 
     layout: Layout | None = None
-    checkpointing: Checkpointing | None = None
-    """`layers` where a run does not fit otherwise, by default."""
+    recompute: Recompute | None = None
+    """The fastest that fits, by default."""
     attention: Attention | None = None
     utilization: float | None = None
     """Share of the accelerator's peak to reckon with."""
@@ -91,21 +96,21 @@ def predict(
         ConfigError: A layout that does not divide the run or the slice.
     """
     wishes = wishes or Wishes()
-    # The CPU's step keeps everything; what would be lighter cannot be asked of it.
-    choices: list[Checkpointing] = ["none"] if where.accelerator is None else ["none", "layers"]
-    plans = [_as_wished(train, where, calibration, wishes, one) for one in [wishes.checkpointing or choices[0]]]
-    if wishes.checkpointing is None and not plans[0].fits:
-        plans += [_as_wished(train, where, calibration, wishes, one) for one in choices[1:]]
+    policies = (wishes.recompute,) if wishes.recompute else POLICIES
+    plans = [_as_wished(train, where, calibration, wishes, policy) for policy in policies]
     return next((plan for plan in plans if plan.fits), plans[-1])
 
 
 def _as_wished(
-    train: TrainConfig, where: Slice, calibration: Calibration | None, wishes: Wishes, checkpointing: Checkpointing
+    train: TrainConfig, where: Slice, calibration: Calibration | None, wishes: Wishes, recompute: Recompute
 ) -> Plan:
     layout = wishes.layout or choose_layout(train, where)
     check_layout(layout, train, where)
     execution = Execution(
-        layout=layout, checkpointing=checkpointing, attention=wishes.attention or ATTENTION[where.kind]
+        layout=layout,
+        recompute=recompute,
+        attention=wishes.attention or ATTENTION[where.kind],
+        block_logits=BLOCKS[where.kind] * BLOCK_LOGITS,
     )
     price = wishes.dollars_per_hour
     if price is None and where.accelerator is not None:

@@ -2,7 +2,7 @@
 
 Counted are the products alone, two operations for each multiplication and addition, three times over: forward, and
 backward to inputs and to weights. Attention counts every query against every key, seen or not. What is computed
-again for checkpointing is no work of the model and is not in here.
+again to save memory is no work of the model and is not in here.
 
 Source: appendix B of PaLM (arXiv:2204.02311), which defines model FLOPs utilization.
 """

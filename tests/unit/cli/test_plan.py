@@ -76,7 +76,7 @@ def test_this_machine_has_a_time_once_it_is_calibrated(project: Path, capsys: py
         (["gptj_6b", "--slice", "h100x1"], "of h100x1, and 94% of its 80.0 GiB may be filled. It fits with"),
         (["gptj_6b", "--slice", "cpu"], "on each device of cpu"),
         (["gptj_6b", "--slice", "h100x8", "--mesh", "data=3"], "takes 3 devices and h100x8 has 8"),
-        (["gptj_6b", "--checkpointing", "layer"], "--checkpointing 'layer' is not a choice. Did you mean 'layers'?"),
+        (["gptj_6b", "--recompute", "layer"], "--recompute 'layer' is not a choice. Did you mean 'layers'?"),
         (["gptj_6b", "--set", "pretraining.stps=3"], "has no key 'stps'. Did you mean 'steps'?"),
         ([], "A plan is of a recipe. Name one, or give --calibrate."),
     ],

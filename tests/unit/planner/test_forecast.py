@@ -11,8 +11,8 @@ from headrace.planner.work import count_parameters, count_work
 H100X8 = find_slice("h100x8")
 
 
-def execution(checkpointing="none", **degrees: int) -> Execution:
-    return Execution(layout=Layout(**degrees), checkpointing=checkpointing)
+def execution(recompute="none", **degrees: int) -> Execution:
+    return Execution(layout=Layout(**degrees), recompute=recompute)
 
 
 def test_a_step_takes_its_operations_at_the_rate_reckoned_with(make_train) -> None:

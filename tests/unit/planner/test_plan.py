@@ -19,8 +19,7 @@ def plan(train: TrainConfig, name: str, **wishes) -> Plan:
 
 
 def test_gptj_on_the_slice_that_trained_it_is_as_fast_and_as_much_work_as_published() -> None:
-    told = plan(GPTJ, "v3-256")
-    assert told.execution.checkpointing == "layers"  # as it was: 16 GiB hold no more
+    told = plan(GPTJ, "v3-256", recompute="layers")  # as it was
     assert told.forecast.tokens_per_second == pytest.approx(150_000, rel=0.05)
     assert told.forecast.steps * told.forecast.work.flops == pytest.approx(1.5e22, rel=0.02)
     assert told.forecast.steps * told.forecast.work.tokens == pytest.approx(402e9, rel=0.01)
@@ -42,21 +41,21 @@ def test_six_billion_parameters_are_trained_on_one_h200_and_not_on_one_h100() ->
 
 
 def test_the_layout_of_gptjt_is_planned_as_asked() -> None:
-    told = plan(GPTJT, "h100x8", layout=Layout(data=4, pipeline=2), checkpointing="layers")
+    told = plan(GPTJT, "h100x8", layout=Layout(data=4, pipeline=2), recompute="layers")
     assert told.forecast.idle_share == pytest.approx(1 / 17)
     assert told.memory.weights == pytest.approx(6_050_882_784 * 4 / 2)
 
 
 def test_a_run_that_fits_nowhere_near_is_told_every_way_to_fit_and_each_is_true() -> None:
-    wishes = Wishes(checkpointing="none")
+    wishes = Wishes(recompute="none")
     with pytest.raises(ConfigError) as refused:
         make_plan(GPTJ, find_slice("h100x8"), wishes=wishes)
     told = str(refused.value)
-    assert "takes 78.2 GiB on each device of h100x8" in told
-    assert "--checkpointing layers, or train.microbatch_rows=4, or --slice h200x" in told
-    assert plan(GPTJ, "h100x8", checkpointing="layers").fits
-    assert plan(replace(GPTJ, microbatch_rows=4), "h100x8", checkpointing="none").fits
-    assert plan(GPTJ, told.rpartition("--slice ")[2].rstrip("."), checkpointing="none").fits
+    assert "takes 80.1 GiB on each device of h100x8" in told
+    assert "--recompute selective, or train.microbatch_rows=4, or --slice h200x" in told
+    assert plan(GPTJ, "h100x8", recompute="selective").fits
+    assert plan(replace(GPTJ, microbatch_rows=4), "h100x8", recompute="none").fits
+    assert plan(GPTJ, told.rpartition("--slice ")[2].rstrip("."), recompute="none").fits
 
 
 def test_what_no_slice_holds_is_a_smaller_models_matter() -> None:
@@ -76,7 +75,7 @@ def test_cost_is_device_hours_at_the_price_and_the_user_has_the_last_word() -> N
 def test_a_plan_says_what_it_stands_on() -> None:
     wishes = Wishes()
     told = " ".join(assumptions(GPTJ, plan(GPTJ, "v4-256"), None, wishes))
-    for part in ("not measured", "computed twice", "PaLM", "$3.22 a device-hour", "--price changes it"):
+    for part in ("not measured", "HEADRACE_RECOMPUTE=layers", "PaLM", "$3.22 a device-hour", "--price changes it"):
         assert part in told
     assert "not calibrated" in " ".join(
         assumptions(GPTJ, replace(plan(GPTJ, "v4-256"), where=find_slice("cpu")), None, wishes)
