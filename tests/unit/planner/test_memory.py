@@ -61,9 +61,10 @@ def test_a_layer_saves_what_the_module_saves(precision: str, shape, make_train) 
     assert saved_by_layer(train, ALONE) == two - one
 
 
-def peak_of_a_step(train) -> int:
+def peak_of_a_step(train, recompute: str = "none") -> int:
     """Most bytes alive in the second step beyond what was there before it."""
     model = GPTJ(train.model)
+    model.recompute = recompute
     optimizer = optimizers.build(model, train.optimizer)
     batch = packed_batch(train)
     take_step(model, optimizer, batch, train, 1)
@@ -89,6 +90,16 @@ def test_a_step_holds_at_most_what_was_predicted(shape, make_train) -> None:
     predicted = predict_memory(train, ALONE)
     beyond = predicted.tensors - predicted.weights - predicted.moments - predicted.batches
     assert beyond == pytest.approx(peak_of_a_step(train), rel=0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("policy", ["selective", "layers"])
+def test_a_step_that_computes_again_holds_as_much_less(policy: str, precision: str, make_train) -> None:
+    pytest.importorskip("headrace.models.recompute")
+    train = make_train(rows=8, context=128, d_model=128, d_ff=512, n_layer=6, precision=precision)
+    predicted = predict_memory(train, replace(ALONE, recompute=policy))
+    beyond = predicted.tensors - predicted.weights - predicted.moments - predicted.batches
+    assert beyond == pytest.approx(peak_of_a_step(train, policy), rel=0.08)
 
 
 def test_weights_gradients_and_moments_are_those_of_real_tensors(make_train) -> None:
