@@ -14,6 +14,7 @@ from headrace.cli.compile import compile_pipelines
 from headrace.cli.convert import convert
 from headrace.cli.data import data
 from headrace.cli.models import models
+from headrace.cli.plan import plan
 from headrace.cli.run import run
 from headrace.cli.serve import serve
 from headrace.cli.ui import dashboard, ui
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command("compile")(compile_pipelines)
+app.command()(plan)
 app.add_typer(models, name="models")
 app.command()(serve)
 app.add_typer(data, name="data")

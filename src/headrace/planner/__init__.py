@@ -1,0 +1,1 @@
+"""Memory, time and cost of a training run, before it is submitted."""

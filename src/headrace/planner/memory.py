@@ -1,0 +1,203 @@
+"""What a device holds at the moment it holds most, part by part, in bytes.
+
+Weights, gradients and moments are fp32 whatever the precision. What the backward pass needs is counted tensor by
+tensor as `models/gptj.py` saves it, the loss as `training/loss.py` computes it. On a CPU this is exact before the
+allocator's own losses, which calibration adds; on accelerators nobody has measured it yet.
+
+Letters: N tokens of one microbatch, D model width, F feed-forward width, H heads, T context, V vocabulary.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from headrace.planner.layout import Layout
+from headrace.planner.work import count_parameters
+from headrace.training.config import TrainConfig
+from headrace.training.loss import BLOCK_LOGITS
+
+FP32, BF16, INT64 = 4, 2, 8
+BATCHES_ALIVE = 3
+"""The one in use and two made ahead."""
+Recompute = Literal["none", "selective", "layers"]
+"""What a layer computes again for its backward pass: nothing, all but its products and attention, or everything."""
+Attention = Literal["sdpa", "flash", "math"]
+"""Its mask written out once for all heads; no mask at all, as in flash or flex kernels; or all its scores kept."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Execution:
+    """How a step is computed, as far as memory and time depend on it."""
+
+    layout: Layout
+    recompute: Recompute = "none"
+    attention: Attention = "sdpa"
+    block_logits: int = BLOCK_LOGITS
+    """Logits that the loss holds at one time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes of one device at its fullest moment."""
+
+    weights: int
+    moments: int
+    gradients: int
+    activations: int
+    """Kept for the backward pass, attention's masks included."""
+    loss: int
+    """Logits of a block, and the head's gradient while it is collected."""
+    working: int
+    """Copies of weights in the precision of products, and what a layer's backward pass makes on its way."""
+    batches: int
+    baseline: int = 0
+    """Of the process, before there is a model."""
+    allocator: int = 0
+    """Held by the allocator and not in use; from calibration."""
+
+    @property
+    def tensors(self) -> int:
+        """Everything but the process and its allocator."""
+        return self.total - self.baseline - self.allocator
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        """Bytes by name."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def predict_memory(train: TrainConfig, execution: Execution) -> Memory:
+    """What a device holds when it holds most; the process itself is left out."""
+    layout, sizes = execution.layout, count_parameters(train.model)
+    shared = layout.fsdp * layout.tensor * layout.pipeline
+    state = sizes.total * FP32 // shared
+    steady = {
+        "weights": state,
+        "moments": 2 * state,
+        "batches": BATCHES_ALIVE * train.data.rows * train.data.context_tokens * (2 * INT64 + 4 + 1),
+    }
+    moments = [Memory(**steady, **parts) for parts in _moments(train, execution, state)]
+    return max(moments, key=lambda memory: memory.total)
+
+
+def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[str, int]]:
+    """The moments at which a step may be fullest: at the loss, and as the backward pass begins, nears its end, ends.
+
+    Args:
+        state: Bytes of one whole set of gradients, as this device holds it.
+    """
+    layout, model, sizes = execution.layout, train.model, count_parameters(train.model)
+    before = state if layout.microbatches(train) > 1 else 0
+    alive = min(layout.pipeline, layout.microbatches(train))
+    layers = model.n_layer // layout.pipeline
+    kept, again = kept_by_layer(train, execution), made_again(train, execution)
+    mask = _mask_bytes(train, execution)
+    full = layers * kept * alive + _final_norm_bytes(train) + mask
+    copies = _copied_weights(train, execution)
+    backward = copies + again + _layer_gradients(train, execution)
+    head = sizes.head * FP32 // layout.tensor
+    still_to_come = state * (sizes.layers // model.n_layer + sizes.embedding) // sizes.total
+    last = max(before, state - still_to_come)
+    loss = _loss_bytes(train, execution)
+    return [
+        {"gradients": before, "activations": full, "loss": loss, "working": copies},
+        {"gradients": max(before, head), "activations": full, "loss": head if before else 0, "working": backward},
+        {"gradients": last, "activations": kept + mask, "loss": 0, "working": backward},
+        {"gradients": state, "activations": 0, "loss": 0, "working": 0},
+    ]
+
+
+def saved_by_layer(train: TrainConfig, execution: Execution) -> int:
+    """What one layer saves for one microbatch where nothing is computed again."""
+    model, layout = train.model, execution.layout
+    tokens, size = _tokens(train), _size(train)
+    # Normalised once; with bf16 each of the two products that read it has a rounded copy of its own.
+    normed = model.d_model * (FP32 if train.precision == "fp32" else 2 * BF16)
+    attention = 6 * model.d_model // layout.tensor * size  # q, k, v; q and k turned; what was mixed
+    feed_forward = 2 * model.d_ff // layout.tensor * size
+    statistics = 2 * FP32
+    saved = tokens * (model.d_model * FP32 + normed + attention + feed_forward + statistics)
+    return saved + _attention_bytes(train, execution)
+
+
+def kept_by_layer(train: TrainConfig, execution: Execution) -> int:
+    """What one layer keeps from its forward pass to its backward pass."""
+    if execution.recompute == "none":
+        return saved_by_layer(train, execution)
+    model, tensor, tokens = train.model, execution.layout.tensor, _tokens(train)
+    entered = tokens * model.d_model * FP32
+    if execution.recompute == "layers":
+        return entered
+    # Results of the products: q, k and v; what was mixed; and of the feed-forward; both that rise to the residual.
+    products = (4 * model.d_model + model.d_ff) // tensor + 2 * model.d_model
+    return entered + tokens * products * _size(train) + _attention_bytes(train, execution)
+
+
+def made_again(train: TrainConfig, execution: Execution) -> int:
+    """What one layer holds beyond what it kept, while its backward pass runs."""
+    if execution.recompute == "none":
+        return 0
+    model, tensor, tokens = train.model, execution.layout.tensor, _tokens(train)
+    if execution.recompute == "layers":
+        return saved_by_layer(train, execution) - tokens * model.d_model * FP32
+    return tokens * (model.d_model * FP32 + (2 * model.d_model + model.d_ff) // tensor * _size(train))
+
+
+def _attention_bytes(train: TrainConfig, execution: Execution) -> int:
+    """What attention saves in each layer beside queries, keys, values and its result."""
+    tokens, context, heads = _tokens(train), train.data.context_tokens, train.model.n_head // execution.layout.tensor
+    if execution.attention == "math":
+        return tokens * heads * context * _size(train)
+    # With bf16 the mask is rounded anew in every layer.
+    mask = tokens * context * BF16 if execution.attention == "sdpa" and train.precision != "fp32" else 0
+    return tokens * heads * FP32 + mask
+
+
+def _final_norm_bytes(train: TrainConfig) -> int:
+    """What the final norm reads and gives, and its statistics."""
+    return _tokens(train) * (train.model.d_model * (FP32 + _size(train)) + 2 * FP32)
+
+
+def _mask_bytes(train: TrainConfig, execution: Execution) -> int:
+    """The mask that all layers share."""
+    return _tokens(train) * train.data.context_tokens * FP32 if execution.attention == "sdpa" else 0
+
+
+def _loss_bytes(train: TrainConfig, execution: Execution) -> int:
+    """The head's gradients and one block of logits, or two while the next replaces it."""
+    tokens, size, tensor = _tokens(train), _size(train), execution.layout.tensor
+    rows, width = train.model.vocab_size // tensor, train.model.d_model
+    block = min(tokens, max(1, execution.block_logits // rows))
+    logits = block * rows * (FP32 if size == FP32 else FP32 + BF16)
+    ahead = min(block, tokens - block) * rows * FP32
+    collected = tokens * width * size + rows * (width + 1) * FP32
+    return collected + block * width * size + logits + max(ahead, rows * width * size)
+
+
+def _layer_gradients(train: TrainConfig, execution: Execution) -> int:
+    """What the backward pass of one layer adds at once: its widest gradient, and the residual stream's."""
+    model, tensor = train.model, execution.layout.tensor
+    return _tokens(train) * (model.d_ff // tensor * _size(train) + 2 * model.d_model * FP32)
+
+
+def _copied_weights(train: TrainConfig, execution: Execution) -> int:
+    """Weights rounded for products: all of them where replicas hold them whole, two layers where they are gathered."""
+    if train.precision == "fp32" and execution.layout.fsdp == 1:
+        return 0
+    layout, sizes = execution.layout, count_parameters(train.model)
+    layers = train.model.n_layer // layout.pipeline
+    held = min(layers, 2) if layout.fsdp > 1 else layers
+    copied = held * sizes.layers // train.model.n_layer + sizes.head
+    return copied * _size(train) // layout.tensor
+
+
+def _tokens(train: TrainConfig) -> int:
+    return train.microbatch_rows * train.data.context_tokens
+
+
+def _size(train: TrainConfig) -> int:
+    """Bytes of a number in products."""
+    return FP32 if train.precision == "fp32" else BF16
