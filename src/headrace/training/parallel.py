@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -68,6 +69,14 @@ class Replicas:
         total = value.detach().clone()
         dist.all_reduce(total, group=self.mesh.get_group("data"))
         return total
+
+    def any(self, here: bool) -> bool:
+        """Whether something holds in any process, told to all: a signal reaches each at a time of its own."""
+        if self.mesh is None:
+            return here
+        found = torch.tensor(int(here))
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return bool(found)
 
     def agree(self, decide: Callable[[], T]) -> T:
         """What `decide` returns in the main process, which alone calls it, in every process."""
