@@ -70,13 +70,13 @@ class Replicas:
         dist.all_reduce(total, group=self.mesh.get_group("data"))
         return total
 
-    def any(self, said: bool) -> bool:
-        """Whether any process says so, in every process."""
+    def any(self, here: bool) -> bool:
+        """Whether something holds in any process, told to all: a signal reaches each at a time of its own."""
         if self.mesh is None:
-            return said
-        told = torch.tensor(float(said), device=self.device.torch)
-        dist.all_reduce(told, dist.ReduceOp.MAX)
-        return bool(told.item())
+            return here
+        found = torch.tensor(int(here))
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return bool(found)
 
     def agree(self, decide: Callable[[], T]) -> T:
         """What `decide` returns in the main process, which alone calls it, in every process."""

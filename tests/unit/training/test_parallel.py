@@ -143,6 +143,20 @@ def test_rows_that_replicas_cannot_share_are_refused(tiny, tmp_path: Path) -> No
     together(3, refused, tiny.arguments(tmp_path / "out", tmp_path / "work"), "3 replicas cannot share 4 rows evenly")
 
 
+def told_alike() -> None:
+    replicas, process = launch(), torch.distributed.get_rank()
+    assert replicas.any(process == 3) is True
+    assert replicas.any(False) is False
+    assert replicas.agree(lambda: process) == 0
+    # Processes of one replica have one rank, and a sum counts each replica once.
+    assert replicas.rank == process // 2
+    assert replicas.sum(torch.tensor(replicas.rank + 1)) == 3
+
+
+def test_processes_agree_on_what_only_one_of_them_knows() -> None:
+    together(4, told_alike, env={"HEADRACE_MESH": "data=2,tensor=2"})
+
+
 @pytest.mark.parametrize(
     ("text", "shape"),
     [("", [8, 1]), ("tensor=2", [4, 2]), ("data=2,tensor=4", [2, 4]), ("tensor=8,data=1", [1, 8])],
