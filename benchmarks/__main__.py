@@ -9,7 +9,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.options import Options, parse_size
 from benchmarks.tables import Table, save
 
-GROUPS = ("data",)
+GROUPS = ("data", "training")
 
 
 def main(arguments: list[str]) -> int:

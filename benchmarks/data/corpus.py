@@ -2,8 +2,8 @@
 
 gigatoken remembers the words it has seen, so repeating the same documents would flatter everything
 that goes through it. Each document is therefore a stretch of a base text in which a share of the words
-is spelt as no word before it, about as many as Heaps' law has left to find in real text of this kind
-(measured on the Pile slice: 5 % of the words are new at 0.85 M words, about 1 % by 45 M words).
+is spelt as no word before it: the share that Heaps' law, V = 7 n^0.65 distinct among n words, has left to
+find (it gives the Pile slice's 49.5 thousand at its 0.85 M words; 1 % new at 45 M words, 0.3 % at 1 G).
 
 The base text is the Pile slice of `../shared/data` where it is there, and otherwise words drawn by
 Zipf's law from a seeded vocabulary.
@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-NEW_WORDS = 0.02
-"""Share of the words that no earlier document holds."""
+HEAPS_FACTOR, HEAPS_EXPONENT = 7.0, 0.65
+"""Distinct words among n are the factor times n to the exponent."""
 DOCUMENT_WORDS = 1300
 """Mean words, punctuation and spaces of a document: 5.9 KB of text, as in the Pile."""
 SLICE = Path(__file__).parents[3] / "shared/data/pretrain/pile_like/small.jsonl.zst"
@@ -48,14 +48,22 @@ def write_corpus(path: Path, text_bytes: int, seed: int = 0) -> int:
 def make_texts(seed: int) -> Iterator[str]:
     """Yield documents without end."""
     words = base_words()
+    before = 0
     for number in itertools.count():
         chance = random.Random(f"{seed}/{number}")
         length = min(int(chance.lognormvariate(0, 1) * DOCUMENT_WORDS / 1.65) + 1, len(words))
         start = chance.randrange(len(words) - length + 1)
         text = words[start : start + length]
-        for place in chance.choices(range(length), k=round(NEW_WORDS * length)):
+        new = distinct(before + length) - distinct(before)
+        for place in chance.choices(range(length), k=int(new + chance.random())):
             text[place] = respell(text[place], chance)
+        before += length
         yield "".join(text)
+
+
+def distinct(words: int) -> float:
+    """Different words that so many are expected to hold."""
+    return float(HEAPS_FACTOR * words**HEAPS_EXPONENT)
 
 
 def respell(word: str, chance: random.Random) -> str:
@@ -74,7 +82,7 @@ def describe_base() -> str:
     words = base_words()
     digest = hashlib.sha256("".join(words).encode()).hexdigest()[:12]
     origin = "slice of the Pile" if SLICE.exists() else "seeded words by Zipf's law"
-    return f"{origin}, {len(words):,} words, {len(set(words)):,} distinct, {digest}; {NEW_WORDS:.0%} respelt"
+    return f"{origin}, {len(words):,} words, {len(set(words)):,} distinct, {digest}; new spellings by Heaps' law"
 
 
 def _base_texts() -> list[str]:

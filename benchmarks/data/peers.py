@@ -42,7 +42,9 @@ def ours(corpus: str, tokenizer: str, output: str, text_bytes: int = 0) -> dict[
     made = shards.open_shards(output, verify=False)
     digest = hashlib.sha256()
     for file in made.layout.files:
-        digest.update((made.path / f"{file.name}.tokens").read_bytes())
+        with (made.path / f"{file.name}.tokens").open("rb") as stream:
+            while block := stream.read(2**20):
+                digest.update(block)
     return {
         "seconds": seconds - sum(setup),
         "setup_seconds": sum(setup),

@@ -77,9 +77,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def run(project: Path, *arguments: str, chain: str = "end_to_end") -> dict[str, Any]:
+def run(project: Path, *arguments: str, chain: str = "end_to_end", recipe: str = "tiny") -> dict[str, Any]:
     place = project / "told.json"
-    done = headrace(project, "run", chain, "--recipe", "tiny", "--json", str(place), *arguments)
+    done = headrace(project, "run", chain, "--recipe", recipe, "--json", str(place), *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(place.read_text())
     return told

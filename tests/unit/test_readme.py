@@ -1,8 +1,9 @@
-"""What the README tells people to type exists, and so does what it points to."""
+"""What README and docs tell people to type exists, and so does what they point to."""
 
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from headrace.cli import project
 from headrace.cli.app import app
 from tests.project import ROOT, enter
 
-README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = "\n".join(path.read_text() for path in DOCUMENTS)
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 CELLS = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", README, flags=re.DOTALL | re.MULTILINE))
 
@@ -63,9 +65,14 @@ def test_every_make_target_exists(target: str) -> None:
     assert re.search(rf"^{re.escape(target)}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-def test_every_file_and_folder_pointed_to_exists() -> None:
-    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README)}
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_pointed_to_exists(document: Path) -> None:
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text())}
     links = {link for link in links if link and not re.match(r"[a-z]+:", link)}
+    assert [name for name in sorted(links) if not (document.parent / name).exists()] == []
+
+
+def test_every_folder_named_exists() -> None:
     folders = {cell for cell in CELLS if re.fullmatch(r"[\w.-]+(/[\w.-]+)*/", cell)}
     assert folders
-    assert [name for name in sorted(links | folders) if not (ROOT / name).exists()] == []
+    assert [name for name in sorted(folders) if not (ROOT / name).exists()] == []

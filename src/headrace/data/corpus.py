@@ -198,7 +198,7 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
     """
     apart = Quarantine(piece.quarantine_limit) if quarantine is None else quarantine
     for uri in (piece.uri, *piece.more):
-        yield from read_documents(
+        documents = read_documents(
             uri,
             source=piece.source,
             format=piece.format,
@@ -206,8 +206,13 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
             negative_examples=piece.negative_examples,
             quarantine=apart,
         )
+        yield from (_within(document, piece.within) for document in documents) if piece.within else documents
     if quarantine is None:
         apart.check()
+
+
+def _within(document: Document, folder: str) -> Document:
+    return replace(document, file=str(Path(document.file).relative_to(Path(folder).absolute())))
 
 
 def _all_pieces(path: str | Path) -> list[Piece]:
@@ -216,7 +221,11 @@ def _all_pieces(path: str | Path) -> list[Piece]:
     if index.exists():
         return [decode(Piece, values) for values in json.loads(index.read_text())["pieces"]]
     found = {split: sorted(Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
-    return [Piece(split=split, uri=str(file), bytes=BUNDLE_BYTES) for split, files in found.items() for file in files]
+    return [
+        Piece(split=split, uri=str(file), bytes=BUNDLE_BYTES, within=str(path))
+        for split, files in found.items()
+        for file in files
+    ]
 
 
 def _name(path: str | Path, piece: Piece) -> str:

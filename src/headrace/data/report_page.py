@@ -19,7 +19,7 @@ WORDS_SHOWN = 240
 
 def page(report: DataReport, title: str) -> str:
     """The whole document."""
-    sections = (_sources, _lengths, _mixture, _duplicates, _contamination, _quarantine)
+    sections = (_mixture, _sources, _duplicates, _contamination, _quarantine, _lengths)
     digests = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(report.parents.items()))
     main = element("main", element("h1", title), _tiles(report), *(section(report) for section in sections))
     head = join(

@@ -139,7 +139,7 @@ def test_evaluation_items_are_every_string_of_every_record_that_is_not_trained_o
     }
 
 
-REAL = Path("/work/shared/data")
+REAL = Path(__file__).parents[4] / "shared" / "data"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real data on this machine")

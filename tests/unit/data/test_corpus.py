@@ -124,3 +124,13 @@ def test_small_files_of_a_kind_are_read_together_up_to_a_size(files: Path, monke
     assert [name.rpartition("/")[2] for name in pieces(out)][:2] == ["asked.jsonl", "text-0.jsonl+2"]
     read = [(Path(document.file).stem, document.line) for document in read_piece(found[1])]
     assert read == [("text-0", 1), ("text-1", 1), ("text-2", 1), ("text-2", 2)]
+
+
+def test_documents_inside_a_corpus_are_named_without_where_it_lies(tmp_path: Path) -> None:
+    read = []
+    for place in ("here", "there"):
+        gather_corpus(CorpusConfig(kind="facts"), tmp_path / place)
+        piece = locate(tmp_path / place, "instructions=instructions.jsonl")
+        read.append([(document.file, document.line) for document in read_piece(piece)])
+    assert read[0] == read[1]
+    assert read[0][0] == ("instructions.jsonl", 1)

@@ -248,7 +248,7 @@ def test_progress_and_parents_are_told(tmp_path: Path) -> None:
     assert sealed.parents == {"signatures_0": manifest.digest}
 
 
-REAL = Path("/work/shared/data/pretrain/pile_like/small.jsonl.zst")
+REAL = Path(__file__).parents[4] / "shared" / "data" / "pretrain" / "pile_like" / "small.jsonl.zst"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real data on this machine")

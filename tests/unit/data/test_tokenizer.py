@@ -224,3 +224,18 @@ def test_a_checkpoint_gives_up_its_tokenizer(tokenizer: TextTokenizer, tokenizer
     assert load_tokenizer(tmp_path / "made").fingerprint == tokenizer.fingerprint
     with pytest.raises(MismatchError):
         storage.read(tmp_path / "made", Corpus)
+
+
+def test_an_encoder_that_forgets_gives_the_same_ids(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    load = TextTokenizer._load_fast
+    monkeypatch.setattr(TextTokenizer, "_load_fast", lambda self: loaded.append(1) or load(self))
+    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_CHARACTERS", 100)
+    encoders = [tokenizer.encoder(), tokenizer.encoder()]
+    for number in range(12):
+        texts = [f"the wheel {number} turns " * 3, "", "<|endoftext|>", "水 é"]
+        ids, ends = encoders[number % 2](texts)
+        wanted = [tokenizer.encode(text) for text in texts]
+        assert ids.tolist() == [token for one in wanted for token in one]
+        assert ends.tolist() == [sum(map(len, wanted[: n + 1])) for n in range(4)]
+    assert 3 <= len(loaded) <= 10

@@ -1,0 +1,163 @@
+"""Training steps beside transformers' `Trainer`: one GPT-J of 7 M parameters, one batch, fp32, one CPU.
+
+Both take the same optimizer steps on the same random tokens, causal, AdamW with clipping at 1. The rate is that of
+the steps after the first two, the forward and backward pass and the update included.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.options import Options
+from benchmarks.tables import Table
+
+SHAPE = {"vocab_size": 4096, "n_layer": 7, "d_model": 256, "n_head": 4, "d_ff": 1024, "rotary_dim": 32}
+TOKENS = 8192
+"""Positions of a step, at any context."""
+WARM_STEPS, STEPS = 2, 6
+ASKED = {512: 1.6, 2048: 3.0}
+GEMM = 1024
+ASKED_OF_GEMM = 0.7
+
+
+def run(options: Options) -> Iterator[Table]:
+    for context, asked in ASKED.items():
+        arguments = {"context": context}
+        sides = {
+            "headrace": Side("benchmarks.training.trainer:headrace", arguments),
+            "transformers.Trainer": Side("benchmarks.training.trainer:transformers_trainer", arguments),
+        }
+        yield table(context, asked, alternate(sides, options.rounds))
+
+
+def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
+    rates = {name: TOKENS / one.median() for name, one in measured.items()}
+    ours, peer = rates["headrace"], rates["transformers.Trainer"]
+    of_gemm = ours * flops_a_token(context) / measured["headrace"].median("gemm_flops")
+    rows = [
+        {
+            "side": name,
+            "tokens/s": f"{rates[name]:,.0f}",
+            "s a step": f"{one.median():.3f} ± {100 * one.spread():.0f}%",
+            "peak MiB": f"{one.median('peak_bytes') / 2**20:,.0f}",
+        }
+        for name, one in measured.items()
+    ]
+    notes = [
+        f"headrace is {ours / peer:.2f} times as fast (asked for: {asked}).",
+        f"Its products and attention, {flops_a_token(context) / 1e6:.1f} MFLOP a token, run at {100 * of_gemm:.0f} % "
+        f"of the rate of a {GEMM}³ fp32 product on the same cores (asked for at 512: {100 * ASKED_OF_GEMM:.0f} %).",
+        f"Other processes kept up to {max(run['other_cores'] for one in measured.values() for run in one.runs)} "
+        "cores busy meanwhile.",
+    ]
+    numbers = {name: one.runs for name, one in measured.items()} | {"ratio": ours / peer, "of_gemm": of_gemm}
+    return Table(title=f"Training steps at context {context}", rows=rows, notes=notes, numbers=numbers)
+
+
+def flops_a_token(context: int) -> float:
+    """Forward and backward: 6 a weight of every product, and attention over half the context on average."""
+    d, layers = SHAPE["d_model"], SHAPE["n_layer"]
+    weights = layers * (4 * d * d + 2 * d * SHAPE["d_ff"]) + d * SHAPE["vocab_size"]
+    return 6.0 * weights + 6.0 * layers * d * context
+
+
+def headrace(context: int) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from headrace.data.batch import Batch
+    from headrace.data.loader import LoaderConfig, SourceConfig
+    from headrace.models.gptj import GPTJ, GPTJConfig
+    from headrace.training import optimizer as optimizers
+    from headrace.training.config import TrainConfig
+    from headrace.training.step import take_step
+
+    rows = TOKENS // context
+    shape = GPTJConfig(**SHAPE, context_tokens=context)
+    data = LoaderConfig(context_tokens=context, rows=rows, sources={"text": SourceConfig()})
+    config = TrainConfig(model=shape, data=data, steps=WARM_STEPS + STEPS, microbatch_rows=rows)
+    torch.manual_seed(0)
+    model = GPTJ(shape)
+    optimizer = optimizers.build(model, config.optimizer)
+    stream_RT = tokens(context)
+    ones = np.ones((rows, context), np.int32)
+    batch = Batch(stream_RT[:, :-1].copy(), stream_RT[:, 1:].copy(), ones, ones == 0)
+    seconds = []
+    for step in range(1, WARM_STEPS + STEPS + 1):
+        began = time.perf_counter()
+        take_step(model, optimizer, batch, config, step)
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(seconds[WARM_STEPS:]), "gemm_flops": gemm_flops()}
+
+
+def transformers_trainer(context: int) -> dict[str, Any]:
+    import tempfile
+
+    import torch
+    from transformers import GPTJConfig, GPTJForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.at: list[float] = []
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.at.append(time.perf_counter())
+
+        on_train_end = on_step_begin
+
+    rows = TOKENS // context
+    shape = GPTJConfig(
+        vocab_size=SHAPE["vocab_size"],
+        n_positions=context,
+        n_embd=SHAPE["d_model"],
+        n_layer=SHAPE["n_layer"],
+        n_head=SHAPE["n_head"],
+        n_inner=SHAPE["d_ff"],
+        rotary_dim=SHAPE["rotary_dim"],
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        use_cache=False,
+    )
+    torch.manual_seed(0)
+    stream_RT = torch.from_numpy(tokens(context)[:, :-1].copy())
+    examples = [{"input_ids": row, "labels": row} for row in stream_RT] * (WARM_STEPS + STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=rows,
+            max_steps=WARM_STEPS + STEPS,
+            max_grad_norm=1.0,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            use_cpu=True,
+        )
+        clock = Clock()
+        Trainer(model=GPTJForCausalLM(shape), args=arguments, train_dataset=examples, callbacks=[clock]).train()
+    steps = [after - before for before, after in zip(clock.at, clock.at[1:], strict=False)]
+    return {"seconds": statistics.median(steps[WARM_STEPS:])}
+
+
+def tokens(context: int) -> Any:
+    """Random ids, one more than the context in each row: int64."""
+    import numpy as np
+
+    shape = (TOKENS // context, context + 1)
+    return np.random.default_rng(0).integers(0, SHAPE["vocab_size"], shape)
+
+
+def gemm_flops() -> float:
+    """Best rate of a square fp32 product, FLOP/s."""
+    import torch
+
+    a, b = torch.randn(GEMM, GEMM), torch.randn(GEMM, GEMM)
+    best = float("inf")
+    for _ in range(8):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        best = min(best, time.perf_counter() - began)
+    return 2 * GEMM**3 / best
