@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 def together(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
