@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headrace.artifacts import MANIFEST
 from headrace.errors import HeadraceError, TrainingError
 from headrace.tracking import Tracker
 from headrace.training.config import TrainConfig
@@ -56,14 +57,15 @@ class Rehearsal:
     def run(self, kills: Sequence[int], told: Callable[[int], None]) -> list[int]:
         """Run to the end, killed at each of some steps on the way and started again.
 
-            Args:
-                kills: Steps, rising.
-        XX
-            Returns:
-                The last step taken before each kill.
+        Args:
+            kills: Steps, rising.
+            told: Hears of the step reached.
 
-            Raises:
-                TrainingError: The run ended before it could be killed, or failed by itself.
+        Returns:
+            The last step taken before each kill.
+
+        Raises:
+            TrainingError: The run ended before it could be killed, or failed by itself.
         """
         killed = [self._kill_at(step, told) for step in kills]
         process = self._start()
@@ -75,7 +77,7 @@ class Rehearsal:
 
     def _kill_at(self, step: int, told: Callable[[int], None]) -> int:
         process = self._start()
-        while process.is_alive() and self._reached.value < step:
+        while process.is_alive() and not (self._reached.value >= step and self._saved()):
             time.sleep(POLL_SECONDS)
         process.kill()
         process.join()
@@ -85,6 +87,10 @@ class Rehearsal:
         reached: int = self._reached.value
         told(reached)
         return reached
+
+    def _saved(self) -> bool:
+        """Whether there is a checkpoint to go on from: a run that begins anew proves nothing."""
+        return any(self.workspace.glob(f"*/step-????????/{MANIFEST}"))
 
     def _start(self) -> Any:
         # Without a lock, which a killed process would hold for ever.

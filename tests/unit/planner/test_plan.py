@@ -58,6 +58,12 @@ def test_a_run_that_fits_nowhere_near_is_told_every_way_to_fit_and_each_is_true(
     assert plan(GPTJ, told.rpartition("--slice ")[2].rstrip("."), recompute="none").fits
 
 
+def test_microbatches_are_lowered_as_far_as_it_takes_and_another_slice_may_be_laid_out_anew() -> None:
+    wishes = Wishes(recompute="none", layout=Layout(fsdp=8))
+    with pytest.raises(ConfigError, match=r"It fits with train.microbatch_rows=1, or --slice h200x4\.$"):
+        make_plan(GPTJ, find_slice("l4x8"), wishes=wishes)
+
+
 def test_what_no_slice_holds_is_a_smaller_models_matter() -> None:
     vast = replace(GPTJT, model=replace(GPTJT.model, d_model=2**17, d_ff=2**19, n_head=512))
     with pytest.raises(ConfigError, match="Configure a smaller model"):
