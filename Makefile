@@ -22,7 +22,7 @@ demo: $(VENV)/.demo-installed
 test: $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# On the CPU client of XLA, as four devices: torch_xla wants a torch of its own, and 4 GB for it.
+# On the CPU client of XLA, as four devices: torch_xla wants a torch of its own, and 8 GB for both.
 test-xla: $(XLA)/.installed
 	$(XLA)/bin/python -c 'import torch_xla'
 	PYTHONPATH=src $(XLA)/bin/python -m pytest tests/xla
