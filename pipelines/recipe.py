@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from headrace.data.corpus import CorpusConfig
-from headrace.data.filter import FilterConfig
+from headrace.data.filtering.filter import FilterConfig
 from headrace.data.shards import ShardConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig

@@ -16,7 +16,7 @@ RECIPE = '''"""A chain in seconds: who likes which colour, learnt by heart."""
 from pathlib import Path
 
 from headrace.data.corpus import CorpusConfig
-from headrace.data.filter import FilterConfig
+from headrace.data.filtering.filter import FilterConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig, TaskConfig

@@ -21,7 +21,7 @@ def filter_corpus(
         exclusions: Documents to leave out, with their reasons; their numbers become metadata.
     """
     from headrace.config import decode
-    from headrace.data.filter import FilterConfig, filter_documents
+    from headrace.data.filtering.filter import FilterConfig, filter_documents
     from headrace.tracking import task
 
     with task(config, {f"signatures_{number}": one for number, one in enumerate(signatures)}) as run:

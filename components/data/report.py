@@ -34,8 +34,8 @@ def report(
 
     from headrace.artifacts import summary as scalars
     from headrace.config import decode
-    from headrace.data.data_report import NUMBERS_FILE, PAGE_FILE, write_report
     from headrace.data.realised import realise_pieces
+    from headrace.data.report.report import NUMBERS_FILE, PAGE_FILE, write_report
     from headrace.tracking import task
     from headrace.training.config import TrainConfig
 

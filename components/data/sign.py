@@ -16,9 +16,9 @@ def sign(corpus: dsl.Input[dsl.Dataset], piece: str, config: dict, signatures: d
         signatures: Digests, MinHash signatures and overlaps; their numbers become metadata.
     """
     from headrace.config import decode
-    from headrace.data import filter as filters
-    from headrace.data.contamination import evaluation_items
     from headrace.data.corpus import locate, parents, read_piece
+    from headrace.data.filtering import filter as filters
+    from headrace.data.filtering.contamination import evaluation_items
     from headrace.data.quarantine import Quarantine
     from headrace.tracking import task
 

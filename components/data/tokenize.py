@@ -26,7 +26,7 @@ def tokenize(
     """
     from headrace.config import decode
     from headrace.data.corpus import locate, parents, read_piece
-    from headrace.data.filter import load_exclusions
+    from headrace.data.filtering.filter import load_exclusions
     from headrace.data.quarantine import Quarantine
     from headrace.data.shards import ShardConfig, write_shards
     from headrace.tracking import task

@@ -5,7 +5,7 @@ the fifth that no instruction ever asked for.
 """
 
 from headrace.data.corpus import CorpusConfig
-from headrace.data.filter import FilterConfig
+from headrace.data.filtering.filter import FilterConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.data.vocabulary import padded_size

@@ -10,7 +10,7 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import TokenShards
-from headrace.data.data_report import NUMBERS_FILE
+from headrace.data.report.report import NUMBERS_FILE
 from headrace.data.shards import open_shards
 from tests.e2e.test_chain import run, states
 from tests.project import make_project

@@ -18,7 +18,7 @@ from headrace.artifacts import Corpus, Manifest
 from headrace.config import decode, encode, nearest
 from headrace.data import hub
 from headrace.data.documents import Document, absolute, is_elsewhere, list_sources, read_documents
-from headrace.data.facts import FactsConfig, write_facts
+from headrace.data.facts.facts import FactsConfig, write_facts
 from headrace.data.quarantine import Quarantine
 from headrace.data.source_files import Piece, SourceFiles
 from headrace.errors import ConfigError, IntegrityError

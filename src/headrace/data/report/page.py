@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headrace.data.charts import Bar, bars, histogram
-from headrace.data.markup import Html, element, join, table
-from headrace.data.report_facts import BINS, DataReport, SourceReport
-from headrace.data.report_style import STYLE
+from headrace.data.report.charts import Bar, bars, histogram
+from headrace.data.report.findings import BINS, DataReport, SourceReport
+from headrace.data.report.markup import Html, element, join, table
+from headrace.data.report.style import STYLE
 
 CHARTED = 36
 """Sources, or families of them, that a chart shows one by one."""

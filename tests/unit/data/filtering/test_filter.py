@@ -11,9 +11,9 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import Exclusions
-from headrace.data import signatures
 from headrace.data.documents import Document
-from headrace.data.filter import FilterConfig, OpenExclusions, filter_documents, load_exclusions, sign
+from headrace.data.filtering import signatures
+from headrace.data.filtering.filter import FilterConfig, OpenExclusions, filter_documents, load_exclusions, sign
 from headrace.errors import ConfigError, DataError, IntegrityError, MismatchError
 
 WORDS = [f"word{n}" for n in range(2000)]
@@ -248,7 +248,7 @@ def test_progress_and_parents_are_told(tmp_path: Path) -> None:
     assert sealed.parents == {"signatures_0": manifest.digest}
 
 
-REAL = Path(__file__).parents[4] / "shared" / "data" / "pretrain" / "pile_like" / "small.jsonl.zst"
+REAL = Path(__file__).parents[5] / "shared" / "data" / "pretrain" / "pile_like" / "small.jsonl.zst"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real data on this machine")

@@ -18,9 +18,9 @@ import numpy as np
 from headrace import storage
 from headrace.artifacts import Manifest
 from headrace.config import encode
-from headrace.data.filter import OpenExclusions, load_exclusions
-from headrace.data.report_facts import BINS, DataReport, SourceReport, mix
-from headrace.data.report_page import page
+from headrace.data.filtering.filter import OpenExclusions, load_exclusions
+from headrace.data.report.findings import BINS, DataReport, SourceReport, mix
+from headrace.data.report.page import page
 from headrace.data.shard_files import RECORD, OpenShards
 from headrace.data.shards import open_shards
 

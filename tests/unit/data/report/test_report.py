@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from headrace.config import decode
-from headrace.data.charts import Bar, bars, histogram
-from headrace.data.data_report import write_report
 from headrace.data.documents import Document
-from headrace.data.filter import FilterConfig, filter_documents, sign
-from headrace.data.markup import element, escape, table
-from headrace.data.report_facts import BINS, DataReport, Mixed, SourceReport, mix
-from headrace.data.report_page import page
+from headrace.data.filtering.filter import FilterConfig, filter_documents, sign
+from headrace.data.report.charts import Bar, bars, histogram
+from headrace.data.report.findings import BINS, DataReport, Mixed, SourceReport, mix
+from headrace.data.report.markup import element, escape, table
+from headrace.data.report.page import page
+from headrace.data.report.report import write_report
 from headrace.data.shard_files import OpenShards
 from headrace.errors import ConfigError
 

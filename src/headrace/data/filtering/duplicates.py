@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.data.documents import Document
-from headrace.data.words import Counts, Hashes, Words, mix, ngrams
+from headrace.data.filtering.words import Counts, Hashes, Words, mix, ngrams
 
 Signatures: TypeAlias = npt.NDArray[np.uint32]
 DIGEST_BYTES = 16

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from headrace.data.documents import Document
-from headrace.data.duplicates import (
+from headrace.data.filtering.duplicates import (
     EMPTY,
     bands,
     digest,
@@ -14,7 +14,7 @@ from headrace.data.duplicates import (
     shingles,
     sign_words,
 )
-from headrace.data.words import hash_words, ngrams, split_words
+from headrace.data.filtering.words import hash_words, ngrams, split_words
 
 VOCABULARY = [f"word{n}" for n in range(3000)]
 

@@ -7,7 +7,7 @@ directions it can be asked for it. Source: Allen-Zhu and Li, arXiv:2309.14316 (k
 import random
 from collections.abc import Sequence
 
-from headrace.data.fact_sources import Country
+from headrace.data.facts.sources import Country
 
 NOUNS = {
     "capital": "capital",

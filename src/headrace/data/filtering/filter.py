@@ -23,9 +23,9 @@ from headrace import storage
 from headrace.artifacts import Exclusions, Manifest
 from headrace.config import encode
 from headrace.data.documents import Document
-from headrace.data.duplicates import first_equals, near_duplicates
-from headrace.data.signatures import OVERLAPS_FILE, FilterConfig, OpenSignatures, sign
-from headrace.data.words import Counts
+from headrace.data.filtering.duplicates import first_equals, near_duplicates
+from headrace.data.filtering.signatures import OVERLAPS_FILE, FilterConfig, OpenSignatures, sign
+from headrace.data.filtering.words import Counts
 from headrace.errors import ConfigError, DataError, MismatchError
 
 __all__ = ["FilterConfig", "OpenExclusions", "filter_documents", "load_exclusions", "sign"]

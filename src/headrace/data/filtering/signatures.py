@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from headrace import storage
 from headrace.artifacts import Manifest, Signatures
-from headrace.data.contamination import EvaluationIndex
 from headrace.data.documents import Document
-from headrace.data.duplicates import digest, sign_words, signature_version
-from headrace.data.words import Words, hash_words
+from headrace.data.filtering.contamination import EvaluationIndex
+from headrace.data.filtering.duplicates import digest, sign_words, signature_version
+from headrace.data.filtering.words import Words, hash_words
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:

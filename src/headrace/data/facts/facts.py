@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.artifacts import Corpus, Manifest
-from headrace.data.fact_prose import INSTRUCTIONS, NOUNS, ask, describe, list_relation
-from headrace.data.fact_sources import Country, read_countries, read_python_documents
+from headrace.data.facts.prose import INSTRUCTIONS, NOUNS, ask, describe, list_relation
+from headrace.data.facts.sources import Country, read_countries, read_python_documents
 from headrace.errors import ConfigError
 from headrace.storage import writing
 

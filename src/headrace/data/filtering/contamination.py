@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.data.corpus import TRAINED_ON, splits
+from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words
 from headrace.data.lines import decode_line, read_lines
-from headrace.data.words import Counts, Hashes, Words, hash_words, ngrams, split_words
 
 FILTER_BITS = 22
 """Size of the table of 4 MiB that most n-grams of a corpus are turned away by."""

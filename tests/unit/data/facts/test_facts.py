@@ -10,7 +10,7 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import Corpus
-from headrace.data.facts import FactsConfig, write_facts
+from headrace.data.facts.facts import FactsConfig, write_facts
 from headrace.errors import ConfigError
 
 babel_numbers = pytest.importorskip("babel.numbers", reason="the extra `demo` is not installed")
@@ -198,5 +198,5 @@ def test_a_population_no_country_has_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_module_imports_without_the_packages_of_the_demo() -> None:
-    code = "import sys, headrace.data.facts; print({'babel', 'countryinfo', 'torch'} & set(sys.modules))"
+    code = "import sys, headrace.data.facts.facts; print({'babel', 'countryinfo', 'torch'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -4,8 +4,8 @@ import string
 import numpy as np
 import pytest
 
-from headrace.data import words as module
-from headrace.data.words import hash_words, mix, ngrams, normalise, split_words
+from headrace.data.filtering import words as module
+from headrace.data.filtering.words import hash_words, mix, ngrams, normalise, split_words
 
 M = 2**64
 ALPHABET = "abcXYZ019 \n\t.,'-!éßЖçİ“”—水車\u00a0\u200b\u3000😀"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from headrace.data import contamination
-from headrace.data.contamination import EvaluationIndex, Overlap, evaluation_items
 from headrace.data.corpus import CorpusConfig, gather_corpus
-from headrace.data.words import hash_words, split_words
+from headrace.data.filtering import contamination
+from headrace.data.filtering.contamination import EvaluationIndex, Overlap, evaluation_items
+from headrace.data.filtering.words import hash_words, split_words
 
 WORDS = ["the", "Water", "wheel,", "turns", "mill's", "größe", "水", "by"]
 
@@ -139,7 +139,7 @@ def test_evaluation_items_are_every_string_of_every_record_that_is_not_trained_o
     }
 
 
-REAL = Path(__file__).parents[4] / "shared" / "data"
+REAL = Path(__file__).parents[5] / "shared" / "data"
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real data on this machine")
