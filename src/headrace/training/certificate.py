@@ -15,6 +15,7 @@ import headrace
 from headrace import checkpoints, storage
 from headrace.artifacts import LEDGER_FILE, MODEL_FILE, OPTIMIZER_FILE, Checkpoint, Manifest, ResumeCertificate
 from headrace.config import encode
+from headrace.devices import pick
 from headrace.errors import TrainingError
 from headrace.training.callbacks import LOSS_FILE
 from headrace.training.config import TrainConfig
@@ -71,7 +72,7 @@ def certify(
         config=_digest(encode(config)),
         code=code_version(),
         torch=str(torch.__version__),
-        device=f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)",
+        device=_device(),
         steps=config.steps,
         killed_at=tuple(killed),
         digests=expected,
@@ -96,7 +97,7 @@ def evidence(run: Rehearsal) -> dict[str, str]:
     return {
         "parameters": manifest.files[MODEL_FILE].sha256,
         "optimizer moments": manifest.files[OPTIMIZER_FILE].sha256,
-        "random numbers": _digest(state["torch_rng"]),
+        "random numbers": _digest({key: state[key] for key in state if key.endswith("rng")}),
         "data position": _digest(state["data"]),
         "guard": _digest(state["guard"]),
         "sample stream": manifest.files[LEDGER_FILE].sha256,
@@ -130,6 +131,14 @@ def code_version() -> str:
     for path in sorted(root.rglob("*.py")):
         text.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return f"{headrace.__version__}+{text.hexdigest()[:12]}"
+
+
+def _device() -> str:
+    """What the runs computed on, as a reader would name it."""
+    picked = pick()
+    if picked.kind == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(picked.torch)})"
+    return f"{picked.kind} ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 
 def _digest(values: Any) -> str:

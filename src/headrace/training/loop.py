@@ -71,7 +71,8 @@ def train(
         if replicas.is_main:
             stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
-        run, mirror = Run(inputs, config, replicas), configured(home, about, config.checkpoints)
+        run = Run(inputs, config, replicas)
+        mirror = configured(home, about, config.checkpoints) if replicas.is_main else None
         latest = replicas.agree(lambda: newest(run, home, output_uri, mirror))
         if latest is not None:
             run.restore(latest)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from safetensors.torch import load_file
 
 from headrace import storage
 from headrace.artifacts import LEDGER_FILE, MODEL_FILE, OPTIMIZER_FILE
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, Interrupted
 from headrace.tracking import Tracker
+from headrace.training import loop
 from headrace.training.config import TrainConfig
 from headrace.training.loop import train
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.parallel import launch, mesh_shape
+from headrace.training.step import StepResult
 from tests.unit.training.together import losses, together
 
 STEPS, EVERY = 8, 4
@@ -124,6 +127,33 @@ def test_several_replicas_that_resume_take_the_same_steps_to_the_last_bit(tiny, 
     again = run("data=2", tiny, config, tmp_path / "again", straight.work)
     assert losses(again.work) == logged
     assert storage.verify(again.out).digest == storage.verify(straight.out).digest
+
+
+def one_is_told_to_stop(arguments: dict) -> None:
+    """Train; the second process alone gets a SIGTERM, in its third step."""
+    whole = loop.take_step
+
+    def take_step(*given: object, **more: object) -> StepResult:
+        result = whole(*given, **more)
+        if (os.environ["RANK"], result.step) == ("1", 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return result
+
+    loop.take_step = take_step
+    with pytest.raises(Interrupted, match="after step 3, which is saved"):
+        in_one_of_several(arguments)
+
+
+def test_a_signal_to_one_process_saves_and_ends_all_and_they_go_on_to_the_same_bits(
+    tiny, config, tmp_path: Path
+) -> None:
+    rarely = replace(config, checkpoint_every_steps=STEPS)
+    together(2, one_is_told_to_stop, tiny.arguments(tmp_path / "out", tmp_path / "work", config=rarely))
+    assert [path.name for path in tmp_path.glob("work/*/step-*")] == ["step-00000003"]
+    assert not (tmp_path / "out").exists()
+    resumed, straight = run("data=2", tiny, rarely, tmp_path), run("data=2", tiny, rarely, tmp_path / "straight")
+    assert losses(resumed.work) == losses(straight.work)
+    assert storage.verify(resumed.out).digest == storage.verify(straight.out).digest
 
 
 def test_shards_that_recompute_their_layers_take_the_same_steps(tiny, config, alone: Trained, tmp_path: Path) -> None:
