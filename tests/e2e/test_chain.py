@@ -42,11 +42,15 @@ STAGES = [
 ]
 
 
+def surroundings() -> dict[str, str]:
+    """The environment of a user who has set nothing: other tests of this process may have."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "HEADRACE"))}
+
+
 def headrace(project: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "headrace.cli", *arguments]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "HEADRACE"))}
     return subprocess.run(
-        command, cwd=project, env={**kept, **environment}, capture_output=True, text=True, timeout=500
+        command, cwd=project, env={**surroundings(), **environment}, capture_output=True, text=True, timeout=500
     )
 
 
@@ -58,7 +62,8 @@ def answering(project: Path, path: str, *arguments: str) -> Iterator[str]:
     command = [sys.executable, "-m", "headrace.cli", *arguments, "--port", port]
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_SECONDS
     # A session of its own: what the command starts is to end with it, as Ctrl-C ends both in a terminal.
-    with subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=project, env=surroundings(), start_new_session=True, **quiet) as process:
         try:
             while not answers(url + path):
                 assert process.poll() is None

@@ -1,6 +1,7 @@
 """The last screen of a run: what was measured, what was decided, and the commands to look further."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -48,7 +49,9 @@ def _show_data(facts: Mapping[str, Any], stages: Sequence[Mapping[str, Any]], co
     for line in lines:
         console.print(line, highlight=False)
     (stage,) = (stage for stage in stages if stage["name"] == "report data")
-    console.print(f"The report: {stage['artifacts']['page']['uri']}", highlight=False, soft_wrap=True, markup=False)
+    page = Path(stage["artifacts"]["page"]["uri"])
+    near = page.relative_to(Path.cwd()) if page.is_relative_to(Path.cwd()) else page
+    console.print(f"The report: {near}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_cached(stages: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -20,7 +20,7 @@ def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, threads: in
     leaves no thread behind; what had begun by then is waited for.
     """
     pending: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="headrace") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="in-order") as pool:
         try:
             for item in items:
                 pending.append(pool.submit(work, item))

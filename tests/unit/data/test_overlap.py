@@ -8,7 +8,7 @@ from headrace.data.overlap import in_order
 
 
 def threads() -> int:
-    return sum(thread.name.startswith("headrace") for thread in threading.enumerate())
+    return sum(thread.name.startswith("in-order") for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize("workers", [1, 3])

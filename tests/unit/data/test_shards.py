@@ -356,7 +356,7 @@ def test_an_error_of_the_documents_leaves_nothing(fails_at: int, tmp_path: Path,
     with pytest.raises(DataError, match=r"c\.jsonl:7 is broken"):
         write_shards(documents(), tokenizer_uri, tmp_path / "out/made", ShardConfig(documents_per_batch=2))
     assert list((tmp_path / "out").iterdir()) == []
-    assert not any(thread.name.startswith("headrace") for thread in threading.enumerate())
+    assert not any(thread.name.startswith("in-order") for thread in threading.enumerate())
 
 
 def test_an_error_of_encoding_or_writing_comes_out_and_leaves_nothing(tmp_path: Path, tokenizer_uri: str) -> None:
