@@ -18,6 +18,7 @@ BATCH_CHARACTERS = 3 * 2**23
 
 def ours(corpus: str, tokenizer: str, output: str, text_bytes: int = 0) -> dict[str, Any]:
     """`write_shards` from the compressed file to the sealed artifact, of the first `text_bytes` or of all."""
+    import awkward  # noqa: F401
     import gigatoken  # noqa: F401
     import orjson  # noqa: F401
     import zstandard  # noqa: F401
@@ -56,6 +57,7 @@ def ours(corpus: str, tokenizer: str, output: str, text_bytes: int = 0) -> dict[
 
 def bare(corpus: str, tokenizer: str, batch_characters: int) -> dict[str, Any]:
     """gigatoken's `encode_batch` on texts that lie in memory, nothing read, kept or written."""
+    import awkward  # noqa: F401
     import numpy as np
 
     from headrace.data.tokenizer import END_OF_TEXT, load_tokenizer

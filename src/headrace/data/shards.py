@@ -22,7 +22,7 @@ from headrace.errors import ConfigError, DataError
 __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "open_shards", "write_shards"]
 
 ENCODERS = 3
-"""Threads that encode, where there are as many cores: what one thread reads keeps two busy."""
+"""Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**22
+    characters_per_batch: int = 2**21
     """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
@@ -92,7 +92,7 @@ def _check_end(tokenizer: TextTokenizer, uri: str) -> None:
 
 
 def _encoders() -> int:
-    return min(ENCODERS, os.cpu_count() or 1)
+    return max(1, min(ENCODERS, (os.cpu_count() or 1) - 1))
 
 
 def _tokenizer_parent(uri: str | Path) -> dict[str, str]:

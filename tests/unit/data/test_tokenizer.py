@@ -3,6 +3,7 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,13 @@ def test_an_encoder_that_forgets_gives_the_same_ids(tokenizer: TextTokenizer, mo
         assert ids.tolist() == [token for one in wanted for token in one]
         assert ends.tolist() == [sum(map(len, wanted[: n + 1])) for n in range(4)]
     assert 3 <= len(loaded) <= 10
+
+
+def test_a_worn_encoder_is_let_go(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words are memory: a second encoder beside the first would double it."""
+    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_CHARACTERS", 100)
+    first, encode = weakref.ref(tokenizer._fast), tokenizer.encoder()
+    encode(["the wheel turns " * 10])
+    assert first() is not None
+    encode(["once more"])
+    assert first() is None
