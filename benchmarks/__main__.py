@@ -1,20 +1,18 @@
 """`python -m benchmarks [GROUP] [--only NAME] [--rounds N] [--sizes 100MB,5GB] [--json FILE] [--save]`."""
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
+from benchmarks import groups
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options, parse_size
 from benchmarks.tables import Table, save
 
-GROUPS = ("data", "training")
-
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("group", nargs="?", choices=GROUPS)
+    parser.add_argument("group", nargs="?", choices=groups.GROUPS)
     parser.add_argument("--only", default="", help="one benchmark of the group, by the name that is listed")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side, alternated")
     parser.add_argument("--text", default="200MB", help="text that the fast sides encode")
@@ -24,8 +22,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--save", action="store_true", help="keep numbers and tables under benchmarks/results")
     given = parser.parse_args(arguments)
     if given.group is None:
-        for group in GROUPS:
-            print(f"{group}: {', '.join(importlib.import_module(f'benchmarks.{group}').names())}")
+        for group in groups.GROUPS:
+            print(f"{group}: {', '.join(groups.names(group))}")
         return 0
     options = Options(
         rounds=given.rounds,
@@ -38,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 def run(group: str, only: str, options: Options, json_file: Path | None, keep: bool) -> int:
     machine, tables = describe_machine(), list[Table]()
-    for table in importlib.import_module(f"benchmarks.{group}").run(options, only):
+    for table in groups.run(group, options, only):
         tables.append(table)
         print(table.to_markdown(), flush=True)
     if json_file is not None:
