@@ -57,12 +57,6 @@ class Batch:
         cut = slice(start, stop)
         return Batch(self.tokens_BT[cut], self.labels_BT[cut], self.segments_BT[cut], self.prefix_BT[cut])
 
-    def take(self, order_B: npt.NDArray[np.int64]) -> "Batch":
-        """Rows by number, copied."""
-        return Batch(
-            self.tokens_BT[order_B], self.labels_BT[order_B], self.segments_BT[order_B], self.prefix_BT[order_B]
-        )
-
     def reshape(self, rows: int, context_tokens: int) -> "Batch":
         """The same positions, row after row, in rows of another length."""
         shape = (rows, context_tokens)
@@ -94,10 +88,12 @@ class Batch:
 
 
 def gather(parts: "list[tuple[npt.NDArray[np.int64], Batch]]") -> Batch:
-    """Rows of several batches as one, given the number that each gets; every number occurs once."""
+    """Rows of several batches as one, given the numbers that each gets, ascending; every number occurs once.
+
+    A single part is the whole and is not copied.
+    """
     if len(parts) == 1:
-        (order_B, batch) = parts[0]
-        return batch.take(np.argsort(order_B))
+        return parts[0][1]
     first = parts[0][1]
     shape = (sum(len(order_B) for order_B, _ in parts), first.tokens_BT.shape[1])
     made = Batch(*(np.empty(shape, getattr(first, each.name).dtype) for each in fields(Batch)))

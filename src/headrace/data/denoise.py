@@ -23,11 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.data.draws import Bits, Integers, below, compose, draw, ranges, uniform
-from headrace.data.packing import Examples, interleave
+from headrace.data.packing import Examples, Flags, interleave
 from headrace.data.shard_files import Ids
 from headrace.data.vocabulary import Mode, SpecialTokens
 
-Flags: TypeAlias = npt.NDArray[np.bool_]
 Reals: TypeAlias = npt.NDArray[np.float64]
 SHORTEST_CORRUPTED_TOKENS = 8
 """Shorter pieces are not corrupted but continued: there is too little left around a span."""

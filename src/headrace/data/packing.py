@@ -7,7 +7,7 @@ Shape letters: N examples, S tokens end to end, R rows, T positions of a row (th
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from headrace.data.batch import UNSCORED, Batch
 from headrace.data.draws import Integers
 
+Flags: TypeAlias = npt.NDArray[np.bool_]
 WORTH_SEARCHING = 64
 """Room that is accepted unfilled at the end of a row rather than searched for a pair that leaves less."""
 
@@ -36,7 +37,7 @@ class Examples:
         return self.lengths_N - 1
 
 
-def interleave(first: Examples, second: Examples, second_N: npt.NDArray[np.bool_]) -> Examples:
+def interleave(first: Examples, second: Examples, second_N: Flags) -> Examples:
     """Examples of both in one order: where `second_N` is set stands the next of `second`."""
     lengths_N, inputs_N = np.empty((2, len(second_N)), np.int64)
     for values_N, each in ((lengths_N, "lengths_N"), (inputs_N, "inputs_N")):
@@ -80,24 +81,30 @@ def lay_examples(examples: Examples, segments_N: Integers, rows_N: Integers, sha
         shape: Rows and positions of a row.
     """
     rows, context_tokens = shape
-    positions_N, inputs_N = examples.positions_N, examples.inputs_N
+    positions_N, tokens_S = examples.positions_N, examples.tokens_S
     room_N = np.zeros(len(rows_N), np.int64)
     lasts = np.searchsorted(rows_N, np.arange(rows), side="right") - 1
     room_N[lasts] = context_tokens - np.bincount(rows_N, positions_N, rows).astype(np.int64)
-    first_N = np.cumsum(positions_N + room_N) - positions_N - room_N
-    shift_N = np.cumsum(examples.lengths_N) - examples.lengths_N - first_N
-    read_T = np.arange(rows * context_tokens) + np.repeat(shift_N, positions_N + room_N)
-    # The last input is read and scored, too; beyond the last example nothing is either.
-    runs_N4 = np.column_stack([inputs_N - 1, np.ones_like(inputs_N), positions_N - inputs_N, room_N])
-    run_T = np.repeat(np.tile(np.arange(4, dtype=np.uint8), len(rows_N)), runs_N4.ravel())
-    # Padding may reach over the end of what there is to read.
-    padded_S = np.zeros(len(examples.tokens_S) + context_tokens + 1, np.int64)
-    padded_S[: len(examples.tokens_S)] = examples.tokens_S
-    tokens_T = np.where(run_T == 3, 0, padded_S[read_T])
-    labels_T = np.where((run_T == 1) | (run_T == 2), padded_S[1:][read_T], np.int64(UNSCORED))
+    prefix_T, scored_T, filled_T = _marks(examples, room_N)
+    ends_N = np.cumsum(examples.lengths_N)
+    tokens_T, labels_T = np.zeros(len(filled_T), np.int64), np.full(len(filled_T), UNSCORED)
+    tokens_T[filled_T] = np.delete(tokens_S, ends_N - 1)
+    labels_T[scored_T] = np.delete(tokens_S, ends_N - examples.lengths_N)[scored_T[filled_T]]
     numbers_N2 = np.column_stack([segments_N, np.zeros_like(segments_N)]).astype(np.int32)
     segments_T = np.repeat(numbers_N2.ravel(), np.column_stack([positions_N, room_N]).ravel())
-    return Batch(tokens_T, labels_T, segments_T, run_T < 2).reshape(rows, context_tokens)
+    return Batch(tokens_T, labels_T, segments_T, prefix_T).reshape(rows, context_tokens)
+
+
+def _marks(examples: Examples, room_N: Integers) -> tuple[Flags, Flags, Flags]:
+    """Which positions are prefix, are scored and are filled, where `room_N` follow each example unfilled."""
+    inputs_N, positions_N = examples.inputs_N, examples.positions_N
+    # The last input is read and scored, too; beyond the last example nothing is either.
+    runs_N4 = np.column_stack([inputs_N - 1, np.ones_like(inputs_N), positions_N - inputs_N, room_N])
+    prefix_T, scored_T, filled_T = (
+        np.repeat(np.tile(np.array(marks, bool), len(room_N)), runs_N4.ravel())
+        for marks in ((1, 1, 0, 0), (0, 1, 1, 0), (1, 1, 1, 0))
+    )
+    return prefix_T, scored_T, filled_T
 
 
 def pack_stream(positions_N: Integers, context_tokens: int, rows: int) -> tuple[Integers, Integers]:

@@ -21,23 +21,22 @@ def test_tensors_hold_the_same_values_and_types() -> None:
         np.testing.assert_array_equal(tensor.numpy(), array)
 
 
+def picked(whole: Batch, rows: list[int]) -> Batch:
+    return Batch(whole.tokens_BT[rows], whole.labels_BT[rows], whole.segments_BT[rows], whole.prefix_BT[rows])
+
+
 def test_rows_of_a_batch_put_together_again_are_the_batch() -> None:
     whole = batch(5)
-    parts = [(np.array([4, 1]), whole.take(np.array([4, 1]))), (np.array([0, 2, 3]), whole.take(np.array([0, 2, 3])))]
-    joined = gather(parts)
-    assert gather([(np.array([2, 0, 1]), whole.rows(0, 3))]).tokens_BT[0].tolist() == whole.tokens_BT[1].tolist()
+    joined = gather([(np.array(rows), picked(whole, rows)) for rows in ([1, 4], [0, 2, 3])])
     tensors = whole.torch().rows(2, 5)
     for name in ("tokens_BT", "labels_BT", "segments_BT", "prefix_BT"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name))
         np.testing.assert_array_equal(getattr(tensors, name).numpy(), getattr(whole, name)[2:])
 
 
-def test_taken_rows_come_in_the_order_asked_for() -> None:
+def test_a_single_part_is_the_batch_and_not_copied() -> None:
     whole = batch(4)
-    taken = whole.take(np.array([3, 0]))
-    for name in ("tokens_BT", "labels_BT", "segments_BT", "prefix_BT"):
-        np.testing.assert_array_equal(getattr(taken, name)[1], getattr(whole, name)[0])
-        np.testing.assert_array_equal(getattr(taken, name)[0], getattr(whole, name)[3])
+    assert gather([(np.arange(4), whole)]).tokens_BT is whole.tokens_BT
 
 
 def test_scored_and_filled_positions_are_counted() -> None:
