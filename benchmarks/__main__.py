@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="one benchmark of the group, by the name that is listed")
     parser.add_argument("--rounds", type=int, default=3, help="fresh processes of each side, alternated")
     parser.add_argument("--text", default="200MB", help="text that the fast sides encode")
-    parser.add_argument("--peer-text", default="20MB", help="text that slow peers encode")
+    parser.add_argument("--peer-text", default="100MB", help="text that slow peers encode")
     parser.add_argument("--sizes", default="100MB,300MB,1GB", help="texts over which memory and time are followed")
     parser.add_argument("--json", type=Path, help="where the numbers go")
     parser.add_argument("--save", action="store_true", help="keep numbers and tables under benchmarks/results")

@@ -10,7 +10,7 @@ class Options:
     rounds: int = 3
     """Fresh processes of each side."""
     text_bytes: int = 200 * 10**6
-    peer_text_bytes: int = 20 * 10**6
+    peer_text_bytes: int = 100 * 10**6
     """Text for peers that would take minutes for more."""
     sizes: tuple[int, ...] = (10**8, 3 * 10**8, 10**9)
     """Texts over which memory and time are followed."""

@@ -75,8 +75,8 @@ def beside_hugging_face(folder: Path, tokenizer: str, options: Options, rate: fl
     whole = other.median() / (our.median() + our.median("setup_seconds"))
     steady = rate * other.median() / size
     notes = [
-        f"On this little text headrace is {ratio:.0f} times as fast, {whole:.0f} times with its tokenizer's loading: "
-        "it begins without a word remembered.",
+        f"On equal text headrace is {ratio:.0f} times as fast, {whole:.0f} times with its tokenizer's loading: "
+        "each run begins without a word remembered.",
         f"At its rate on {show_size(options.text_bytes)}, {rate / 1e6:,.0f} MB/s, it is {steady:.0f} times as fast "
         "(asked for: 40).",
         *_notes(samples),
