@@ -26,18 +26,17 @@ WORD = re.compile(r" ?[^\W\d_]+| ?\d+| ?[^\s\w]+|_+|\s+(?!\S)|\s+")
 SUBSETS = ("Pile-CC", "PubMed Central", "ArXiv", "Github", "Wikipedia (en)", "StackExchange")
 
 
-def write_corpus(path: Path, text_bytes: int, seed: int = 0, words_before: int = 0) -> int:
+def write_corpus(path: Path, text_bytes: int, seed: int = 0) -> int:
     """Write documents until their texts reach `text_bytes` of UTF-8; returns the bytes written.
 
-    Deterministic: a smaller corpus of the same seed is the beginning of a larger one. With `words_before`, what
-    is written is the part of a corpus that follows so many words, in which fewer are new.
+    Deterministic: a smaller corpus of the same seed is the beginning of a larger one.
     """
     import orjson
     import zstandard
 
     written = 0
     with path.open("wb") as file, zstandard.ZstdCompressor(level=3).stream_writer(file) as stream:
-        for number, text in enumerate(make_texts(seed, words_before)):
+        for number, text in enumerate(make_texts(seed)):
             stream.write(orjson.dumps({"text": text, "meta": {"pile_set_name": SUBSETS[number % len(SUBSETS)]}}))
             stream.write(b"\n")
             written += len(text.encode())
@@ -46,10 +45,10 @@ def write_corpus(path: Path, text_bytes: int, seed: int = 0, words_before: int =
     return written
 
 
-def make_texts(seed: int, words_before: int = 0) -> Iterator[str]:
+def make_texts(seed: int) -> Iterator[str]:
     """Yield documents without end."""
     words = base_words()
-    before = words_before
+    before = 0
     for number in itertools.count():
         chance = random.Random(f"{seed}/{number}")
         length = min(int(chance.lognormvariate(0, 1) * DOCUMENT_WORDS / 1.65) + 1, len(words))
