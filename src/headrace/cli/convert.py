@@ -18,7 +18,7 @@ def export(
 ) -> None:
     """Write a checkpoint as a directory that transformers loads."""
     from headrace import registry, storage
-    from headrace.models.convert import save_hf
+    from headrace.models.export import save_hf
     from headrace.models.pretrained import load
 
     path = reference if storage.exists(reference) else registry.fetch(registry.resolve(reference))
@@ -27,8 +27,8 @@ def export(
     save_hf(loaded.model, directory, loaded.tokenizer_file, mask=mask)
     if mask == "prefix":
         Console(stderr=True).print(
-            "[yellow]note:[/yellow] this model was trained with a bidirectional prompt, which plain transformers "
-            "runs causally; its answers there are worse than here."
+            "[yellow]note:[/yellow] this model was trained to see its prompt whole. transformers keeps that with "
+            "trust_remote_code=True; without it, it runs causally and answers worse than here."
         )
     Console().print(f"{reference} → {directory}", markup=False, soft_wrap=True)
 

@@ -15,7 +15,7 @@ from headrace.config import encode
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 from headrace.evaluation import estimate
 from headrace.evaluation.scores import Example, columns, write_examples
-from headrace.models.convert import save_hf
+from headrace.models.export import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.models.pretrained import save_weights
 from headrace.storage import Stored

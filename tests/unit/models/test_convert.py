@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from headrace.errors import ConfigError, HeadraceError, IntegrityError, MismatchError
-from headrace.models.convert import load_hf, mask_hf, save_hf
-from headrace.models.gptj import GPTJ, GPTJConfig
+from headrace.models.convert import load_hf, mask_hf
+from headrace.models.export import save_hf
+from headrace.models.gptj import GPTJConfig
 from headrace.models.masks import causal, packed_prefix_lm, prefix_lm
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -87,18 +88,6 @@ def test_packed_logits_are_those_of_transformers_on_each_document_alone(saved: P
     torch.testing.assert_close(packed, torch.cat([first, second], dim=1), atol=1e-4, rtol=0)
 
 
-def test_a_saved_directory_is_loaded_by_transformers_with_equal_logits(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model, tokens_BT = GPTJ(SMALL).eval(), random_tokens()
-    save_hf(model, tmp_path / "ours")
-    files = ["config.json", "generation_config.json", "model.safetensors"]
-    assert sorted(path.name for path in (tmp_path / "ours").iterdir()) == files
-    loaded, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
-    assert not any(report.values())
-    with torch.no_grad():
-        torch.testing.assert_close(logits_of(loaded, tokens_BT), model(tokens_BT), atol=1e-4, rtol=0)
-
-
 def test_there_and_back_again_every_bit_is_the_same(saved: Path, tmp_path: Path) -> None:
     save_hf(load_hf(saved), tmp_path / "back")
     before, after = load_file(saved / "model.safetensors"), load_file(tmp_path / "back" / "model.safetensors")
@@ -153,34 +142,6 @@ def test_how_a_model_sees_its_prompt_survives_conversion(saved: Path, tmp_path: 
     for mask in ("prefix", "causal"):
         save_hf(load_hf(saved), tmp_path / mask, mask=mask)
         assert mask_hf(tmp_path / mask) == mask
-
-
-def test_the_tokenizer_goes_along_and_transformers_reads_it(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=61, special_tokens=["<|pad|>", "<|endoftext|>"])
-    tokenizer.train_from_iterator(["the franc is the currency"], trainer)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    save_hf(GPTJ(SMALL), tmp_path / "ours", tmp_path / "tokenizer.json")
-    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
-    assert loaded("the currency")["input_ids"] == tokenizer.encode("the currency").ids
-    assert loaded.eos_token_id == 1
-    assert transformers.GenerationConfig.from_pretrained(tmp_path / "ours").eos_token_id == 1
-    assert transformers.AutoConfig.from_pretrained(tmp_path / "ours").eos_token_id == 1
-
-
-def test_saving_leaves_nothing_behind_when_it_fails_and_overwrites_nothing(tmp_path: Path) -> None:
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(IntegrityError, match=r"broken\.json is not JSON"):
-        save_hf(GPTJ(SMALL), tmp_path / "ours", tmp_path / "broken.json")
-    assert [path.name for path in tmp_path.iterdir()] == ["broken.json"]
-    save_hf(GPTJ(SMALL), tmp_path / "ours")
-    with pytest.raises(ConfigError, match="ours holds something already"):
-        save_hf(GPTJ(SMALL), tmp_path / "ours")
-    with pytest.raises(ConfigError, match=r"none\.json is not a file"):
-        save_hf(GPTJ(SMALL), tmp_path / "new", tmp_path / "none.json")
 
 
 def change_config(directory: Path, **changes: Any) -> None:

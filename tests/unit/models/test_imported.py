@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from headrace.artifacts import MODEL_FILE, TOKENIZER_FILE, MaskContract
 from headrace.errors import MismatchError
-from headrace.models.convert import save_hf
+from headrace.models.export import save_hf
 from headrace.models.imported import import_checkpoint
 from headrace.models.pretrained import load
 from tests.serving_checkpoint import tiny_model, tiny_tokenizer
