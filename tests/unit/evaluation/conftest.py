@@ -68,6 +68,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, model: GPTJ, tokenizer_file
     save_hf(model, folder, tokenizer_file)
     fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), eos_token="<|endoftext|>")
     loaded = AutoModelForCausalLM.from_pretrained(folder)
+    loaded.generation_config.max_new_tokens = None  # or it would come before what a task asks for
     return HFLM(pretrained=loaded, tokenizer=fast, batch_size=4, max_length=model.config.context_tokens, device="cpu")
 
 
