@@ -8,6 +8,11 @@ from rich.console import Console
 
 from headrace.artifacts import MaskContract
 
+NOTE = (
+    "[yellow]note:[/yellow] this model was trained to see its prompt whole. transformers keeps that with "
+    "trust_remote_code=True; without it, it runs causally and answers worse than here."
+)
+
 convert = typer.Typer(help="Convert checkpoints to and from transformers.", no_args_is_help=True)
 
 
@@ -15,21 +20,25 @@ convert = typer.Typer(help="Convert checkpoints to and from transformers.", no_a
 def export(
     reference: Annotated[str, typer.Argument(help="A checkpoint directory, NAME@alias or NAME/NUMBER.")],
     directory: Annotated[Path, typer.Argument(help="Where the Hugging Face files go.")],
+    report: Annotated[list[str] | None, typer.Option(help="Its evaluation report; may be given again.")] = None,
+    name: Annotated[str, typer.Option(help="Title of the model card; the directory's name by default.")] = "",
+    licence: Annotated[str, typer.Option(help="The Hub's identifier of a licence.")] = "apache-2.0",
+    dataset: Annotated[list[str] | None, typer.Option(help="A data set's name on the Hub; may be given again.")] = None,
 ) -> None:
-    """Write a checkpoint as a directory that transformers loads."""
+    """Write a checkpoint as a directory that transformers loads, with its model card."""
     from headrace import registry, storage
+    from headrace.artifacts import EvalReport
+    from headrace.evaluation.card import CardConfig, write_card
     from headrace.models.export import save_hf
     from headrace.models.pretrained import load
 
-    path = reference if storage.exists(reference) else registry.fetch(registry.resolve(reference))
-    loaded = load(path)
+    loaded = load(reference if storage.exists(reference) else registry.fetch(registry.resolve(reference)))
     mask = loaded.checkpoint.facts.mask
-    save_hf(loaded.model, directory, loaded.tokenizer_file, mask=mask)
+    about = CardConfig(name=name or directory.name, licence=licence, datasets=tuple(dataset or ()))
+    card = write_card(loaded.checkpoint, [storage.read(uri, EvalReport) for uri in report or ()], about)
+    save_hf(loaded.model, directory, loaded.tokenizer_file, mask=mask, card=card)
     if mask == "prefix":
-        Console(stderr=True).print(
-            "[yellow]note:[/yellow] this model was trained to see its prompt whole. transformers keeps that with "
-            "trust_remote_code=True; without it, it runs causally and answers worse than here."
-        )
+        Console(stderr=True).print(NOTE)
     Console().print(f"{reference} → {directory}", markup=False, soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ def test_a_checkpoint_exported_and_imported_again_is_the_same_model(
     assert run_app(["convert", "export", str(tmp_path / "ours"), str(tmp_path / "theirs")]) == 0
     said = capsys.readouterr()
     assert ("trust_remote_code=True" in said.err) == (mask == "prefix")
+    assert "# theirs\n" in (tmp_path / "theirs" / "README.md").read_text()
     assert run_app(["convert", "import", str(tmp_path / "theirs"), str(tmp_path / "again")]) == 0
 
     before, after = load(tmp_path / "ours"), load(tmp_path / "again")
