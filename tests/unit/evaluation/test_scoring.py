@@ -123,16 +123,30 @@ def test_rows_that_fill_the_context_are_scored_beside_others_that_share_theirs(m
 
 def test_batches_hold_every_index_once_and_no_more_than_they_may() -> None:
     draw = random.Random(0)
-    sizes = [Size(draw.randint(1, 4), draw.randint(1, 40), draw.randint(0, 10)) for _ in range(200)]
-    made = list(batches(sizes, 300, 45))
+    sizes = [Size(draw.randint(1, 40), draw.randint(0, 10)) for _ in range(200)]
+    made = list(batches(sizes, 300, context_tokens=45))
     assert sorted(index for batch in made for index in batch) == list(range(200))
     for batch in made:
-        rows, read, new = (
-            sum(sizes[i].rows for i in batch),
-            max(sizes[i].read for i in batch),
-            max(sizes[i].new for i in batch),
-        )
-        assert len(batch) == 1 or (rows * (read + new) <= 300 and read + new <= 45)
+        read, new = max(sizes[i].read for i in batch), max(sizes[i].new for i in batch)
+        assert len(batch) == 1 or (len(batch) * (read + new) <= 300 and read + new <= 45)
+
+
+def test_a_batch_that_is_large_enough_ends_before_padding_fills_it() -> None:
+    sizes = [Size(length) for length in [100] * 11 + [99] * 3 + [40] * 60]
+    lengths = [[sizes[i].read for i in batch] for batch in batches(sizes, 10_000, padding=1 / 16)]
+    assert [len(batch) * max(batch) - sum(batch) for batch in lengths] == [3 * 1 + 60, 0]
+    assert [sizes[i].read for i in next(batches(sizes, 10_000))] == [size.read for size in sizes]
+
+
+def test_a_context_is_read_once_for_all_its_continuations(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(9)
+    context, endings = random_ids(draw, 20), [random_ids(draw, n) for n in (1, 4, 7)]
+    read, projected = [], []
+    hidden, head = model.hidden, model.head.forward
+    monkeypatch.setattr(model, "hidden", lambda ids, mask: read.append(ids.numel()) or hidden(ids, mask))
+    monkeypatch.setattr(model.head, "forward", lambda states: projected.append(len(states)) or head(states))
+    score_pairs(model, [Pair(context, ending) for ending in endings])
+    assert (read, projected) == ([20 + 0 + 3 + 6], [1 + 0 + 3 + 6])
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 10, 11, 19, 20, 21, 57])
