@@ -1,6 +1,6 @@
 """The measurement of one checkpoint: every task and perplexity of a configuration, sealed as an EvalReport.
 
-Beside the manifest lie `scores/TASK.jsonl`, one line for each example, and `evaluation.json`, what was asked
+Beside the manifest lie `scores/TASK.parquet`, one row for each example, and `evaluation.json`, what was asked
 and of which data. Equal checkpoints, data and configurations give equal digests.
 """
 
@@ -19,7 +19,7 @@ from headrace.data.tokenizer import load_tokenizer
 from headrace.evaluation.config import EvalConfig
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.perplexity import run_perplexity
-from headrace.evaluation.scores import FOLDER, Measured, write_examples
+from headrace.evaluation.scores import Measured, score_file, write_examples
 from headrace.evaluation.sources import Data, label_files, read_bytes, uris
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
@@ -55,7 +55,7 @@ def evaluate(
     with storage.writing(output_uri) as tree:
         metrics = {}
         for name, measured in _measure(lm, config, data, tracker):
-            write_examples(tree.path / FOLDER / f"{name}.jsonl", measured.examples)
+            write_examples(score_file(tree.path, name), measured.examples)
             metrics.update({f"{name}/{metric}": value for metric, value in measured.metrics.items()})
         cut = {"truncated_requests": lm.truncated_requests, "truncated_tokens": lm.truncated_tokens}
         _write_details(tree.path, {**asked, **cut})

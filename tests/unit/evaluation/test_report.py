@@ -79,7 +79,7 @@ def test_a_report_holds_every_metric_and_its_examples(
     expected = {name: run_task(lm, name, task, data) for name, task in CONFIG.tasks.items()}
     expected["prose"] = run_perplexity(lm, "prose", data["text"])
     for name, measured in expected.items():
-        assert read_examples(report.path / "scores" / f"{name}.jsonl") == measured.examples
+        assert read_examples(report.path / "scores" / f"{name}.parquet") == measured.examples
         for metric, value in measured.metrics.items():
             assert report.facts.metrics[f"{name}/{metric}"] == value
     assert len(report.facts.metrics) == 6
@@ -96,7 +96,7 @@ def test_equal_inputs_give_an_equal_digest_and_the_checkpoint_decides_the_mask(
     assert one.digest == two.digest == three.digest
     assert causal.facts.mask == "causal"
     assert causal.facts.data == one.facts.data
-    nats = [read_examples(tmp_path / r / "scores" / "piqa.jsonl")[0].loglikelihoods for r in ("r1", "r4")]
+    nats = [read_examples(tmp_path / r / "scores" / "piqa.parquet")[0].loglikelihoods for r in ("r1", "r4")]
     assert nats[0] != nats[1]
 
 
