@@ -21,6 +21,8 @@ from headrace.models.masks import forked
 
 LOGITS_AT_ONCE = 2**24
 """Most logits held at one time (64 MiB of fp32), whatever the batch."""
+CACHED_LOGITS = 2**18
+"""Logits that a core's cache holds (1 MiB of fp32)."""
 ENOUGH_TOKENS = 2**10
 """A batch of so many is read about as fast as a larger one; more of them are worth no padding."""
 PADDING = 1 / 16
@@ -180,10 +182,13 @@ def _score(model: GPTJ, rows: Sequence[Row], hidden_BTD: Tensor) -> list[Score]:
     positions_N = torch.tensor([b * width + at for b, row in enumerate(rows) for at in row.predicting()])
     targets_N = torch.tensor([token for row in rows for ids in row.continuations for token in ids])
     nats_N, hits_N = torch.empty(len(targets_N), dtype=torch.float64), torch.empty(len(targets_N), dtype=torch.bool)
+    at_once = min(len(targets_N), max(1, LOGITS_AT_ONCE // model.config.vocab_size))
+    room_MV = states_MD.new_empty(at_once, model.config.vocab_size)
     # In order of position, for what several continuations begin after is computed once for all of them.
-    for slice_N in positions_N.argsort(stable=True).split(max(1, LOGITS_AT_ONCE // model.config.vocab_size)):
+    for slice_N in positions_N.argsort(stable=True).split(at_once):
         positions_M, which_N = positions_N[slice_N].unique_consecutive(return_inverse=True)
-        nats_N[slice_N], hits_N[slice_N] = _predict(model, states_MD[positions_M], which_N, targets_N[slice_N])
+        logits_MV = _project(model, states_MD[positions_M], room_MV)
+        nats_N[slice_N], hits_N[slice_N] = _predict(logits_MV, which_N, targets_N[slice_N])
     if not nats_N.isfinite().all():
         raise TrainingError("The model gives log-likelihoods that are not finite. Evaluate an earlier checkpoint.")
     lengths = [len(ids) for row in rows for ids in row.continuations]
@@ -191,11 +196,25 @@ def _score(model: GPTJ, rows: Sequence[Row], hidden_BTD: Tensor) -> list[Score]:
     return [Score(float(nats_n.sum()), bool(hits_n.all())) for nats_n, hits_n in pieces]
 
 
-def _predict(model: GPTJ, states_MD: Tensor, which_N: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-likelihoods of targets, each after the hidden state that `which_N` says, and whether it is the likeliest."""
-    logits_MV = model.head(states_MD).float()
+def _project(model: GPTJ, states_MD: Tensor, room_MV: Tensor) -> Tensor:
+    """Apply the head into memory that is used again: fresh pages for each slice would cost as much as the sums."""
+    head = model.head
+    return torch.addmm(head.bias, states_MD, head.weight.T, out=room_MV[: len(states_MD)]).float()
+
+
+def _predict(logits_MV: Tensor, which_N: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods of targets, each under the logits that `which_N` says, and whether it is the likeliest.
+
+    The logits are overwritten.
+    """
+    given_N = logits_MV[which_N, targets_N]
+    # A few rows at a time stay in a core's cache from one pass over them to the next.
+    rows = CACHED_LOGITS // logits_MV.shape[1] + 1 if logits_MV.device.type == "cpu" else len(logits_MV)
+    totals_M, likeliest_M = (torch.cat(parts) for parts in zip(*map(_sum_up, logits_MV.split(rows)), strict=True))
+    return (given_N - totals_M[which_N]).double().cpu(), likeliest_M[which_N].cpu() == targets_N
+
+
+def _sum_up(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the summed exponentials, and the likeliest; in place, for each pass and each copy counts."""
     best_M, likeliest_M = logits_MV.max(dim=1)
-    above_N = logits_MV[which_N, targets_N] - best_M[which_N]
-    # In place: a slice of logits is larger than the caches, so that each pass over it and each copy counts.
-    totals_M = logits_MV.sub_(best_M[:, None]).exp_().sum(dim=1).log()
-    return (above_N - totals_M[which_N]).double().cpu(), likeliest_M[which_N].cpu() == targets_N
+    return logits_MV.sub_(best_M[:, None]).exp_().sum(dim=1).log() + best_M, likeliest_M

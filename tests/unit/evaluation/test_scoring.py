@@ -142,9 +142,11 @@ def test_a_context_is_read_once_for_all_its_continuations(model: GPTJ, monkeypat
     draw = random.Random(9)
     context, endings = random_ids(draw, 20), [random_ids(draw, n) for n in (1, 4, 7)]
     read, projected = [], []
-    hidden, head = model.hidden, model.head.forward
+    hidden, project = model.hidden, scoring._project
     monkeypatch.setattr(model, "hidden", lambda ids, mask: read.append(ids.numel()) or hidden(ids, mask))
-    monkeypatch.setattr(model.head, "forward", lambda states: projected.append(len(states)) or head(states))
+    monkeypatch.setattr(
+        scoring, "_project", lambda m, states, room: projected.append(len(states)) or project(m, states, room)
+    )
     score_pairs(model, [Pair(context, ending) for ending in endings])
     assert (read, projected) == ([20 + 0 + 3 + 6], [1 + 0 + 3 + 6])
 
