@@ -13,27 +13,7 @@ FILES = {
     "hellaswag": REAL / "hellaswag" / "hellaswag_val.jsonl",
     "lambada_openai": REAL / "lambada" / "lambada_openai_llmfoundry.jsonl",
 }
-WORDS = [
-    "the",
-    "a",
-    "river",
-    "water",
-    "wheel",
-    "mill",
-    "turns",
-    "carries",
-    "stone",
-    "man",
-    "roof",
-    "cage",
-    "paper",
-    "old",
-    "slowly",
-    "then",
-    "starts",
-    "pulling",
-    "up",
-]
+WORDS = ("the", "a", "river", "water", "wheel", "mill", "turns", "carries", "stone", "man", "roof", "cage", "then")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
