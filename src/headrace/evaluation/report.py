@@ -20,7 +20,7 @@ from headrace.evaluation.config import EvalConfig
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.perplexity import run_perplexity
 from headrace.evaluation.scores import Measured, score_file, write_examples
-from headrace.evaluation.sources import Data, label_files, read_bytes, uris
+from headrace.evaluation.sources import Data, state, uris
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
 from headrace.tracking import Tracker
@@ -90,11 +90,7 @@ def describe(config: EvalConfig, data: Data) -> dict[str, Any]:
     kinds = {task.data: task.kind for task in config.tasks.values()}
     kinds.update({task.fewshot: task.kind for task in config.tasks.values() if task.fewshot})
     files = {
-        name: [
-            hashlib.sha256(read_bytes(file)).hexdigest()
-            for uri in uris(data, name)
-            for file in (uri, *label_files(kinds.get(name, ""), uri))
-        ]
+        name: [told for uri in uris(data, name) for told in state(kinds.get(name, ""), uri)]
         for name in config.data_names()
     }
     settings = {key: value for key, value in encode(config).items() if key not in PLACEMENT}
