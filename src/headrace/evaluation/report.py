@@ -122,7 +122,7 @@ def _measure(lm: HeadraceLM, config: EvalConfig, data: Data, tracker: Tracker) -
         if name in config.tasks:
             yield name, run_task(lm, name, config.tasks[name], data, seed=config.seed)
         else:
-            yield name, run_perplexity(lm, name, uris(data, config.perplexity[name]))
+            yield from run_perplexity(lm, name, uris(data, config.perplexity[name])).items()
     tracker.progress("evaluated", 1.0)
 
 

@@ -77,7 +77,7 @@ def test_a_report_holds_every_metric_and_its_examples(
     assert report.facts.mask == "prefix"
     lm = HeadraceLM(model, tokenizer, "prefix")
     expected = {name: run_task(lm, name, task, data) for name, task in CONFIG.tasks.items()}
-    expected["prose"] = run_perplexity(lm, "prose", data["text"])
+    expected |= run_perplexity(lm, "prose", data["text"])
     for name, measured in expected.items():
         assert read_examples(report.path / "scores" / f"{name}.parquet") == measured.examples
         for metric, value in measured.metrics.items():
