@@ -1,8 +1,8 @@
 """RAFT: few-shot classification as in the real world, 50 labelled rows a task.
 
-A task is a folder of `train.csv` and `task.json`, which lists its labels; which columns a prompt shows, in which
-order, and what it begins with is in `prompt_construction_settings.jsonl` beside or above the folder. A prompt is
-the instructions, solved rows and the row asked about, apart by blank lines:
+A task is a folder of `train.csv` and `task.json`, which lists its labels; either names it. Which columns a prompt
+shows, in which order, and what it begins with is in `prompt_construction_settings.jsonl` beside or above the
+folder. A prompt is the instructions, solved rows and the row asked about, apart by blank lines:
 
     Sentence: No regional side effects were noted.
     Label: not ADE-related
@@ -19,7 +19,7 @@ from headrace.errors import DataError
 from headrace.evaluation.files import is_file, parse_object, read_text
 from headrace.evaluation.rows import ID, Row
 
-TASK_FILE, SETTINGS_FILE = "task.json", "prompt_construction_settings.jsonl"
+TASK_FILE, ROWS_FILE, SETTINGS_FILE = "task.json", "train.csv", "prompt_construction_settings.jsonl"
 LABEL, ROW_ID = "Label", "ID"
 
 
@@ -34,14 +34,16 @@ def read_raft(uri: str) -> list[Row]:
     if not isinstance(labels, list) or not labels:
         raise DataError(f"{_beside(uri, TASK_FILE)} lists no labels. Give RAFT's own task.json.")
     columns, instructions = _settings(uri, task)
-    rows = csv.DictReader(io.StringIO(read_text(uri), newline=""))
-    return [_row(row, f"{uri}:{n}", columns, labels, instructions) for n, row in enumerate(rows, start=1)]
+    file = _rows_file(uri)
+    rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
+    return [_row(row, f"{file} row {n}", columns, labels, instructions) for n, row in enumerate(rows, start=1)]
 
 
 def companions(uri: str) -> list[str]:
     """Files read beside a task's rows."""
     settings = _settings_file(uri)
-    return [_beside(uri, TASK_FILE), *([settings] if settings else [])]
+    found = [_beside(uri, TASK_FILE), _rows_file(uri), *([settings] if settings else [])]
+    return [file for file in found if file != uri]
 
 
 def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str], instructions: str) -> Row:
@@ -71,6 +73,10 @@ def _settings(uri: str, task: dict[str, Any]) -> tuple[list[str], str]:
 def _settings_file(uri: str) -> str | None:
     above = _beside(uri, "").rstrip("/").rpartition("/")[0]
     return next(filter(is_file, (_beside(uri, SETTINGS_FILE), f"{above or '.'}/{SETTINGS_FILE}")), None)
+
+
+def _rows_file(uri: str) -> str:
+    return uri if uri.endswith(".csv") else _beside(uri, ROWS_FILE)
 
 
 def _beside(uri: str, name: str) -> str:

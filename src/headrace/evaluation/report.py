@@ -22,7 +22,7 @@ from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.page import page
 from headrace.evaluation.perplexity import run_perplexity
 from headrace.evaluation.scores import Example, Measured, read_examples, score_file, write_examples
-from headrace.evaluation.sources import Data, state, uris
+from headrace.evaluation.sources import Data, read_task, state, uris
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
 from headrace.tracking import Tracker
@@ -50,6 +50,8 @@ def evaluate(
         IntegrityError: A checkpoint that is not whole.
         TrainingError: A model that gives no finite log-likelihoods.
     """
+    for task in config.tasks.values():  # a broken file is found before a model is opened, not hours later
+        read_task(task.kind, uris(data, task.data))
     pretrained = load(checkpoint_uri, devices.pick().torch)
     lm = _open(pretrained, config)
     asked = describe(config, data)

@@ -74,14 +74,20 @@ def test_by_likelihood_every_label_of_the_task_is_a_choice(
         likeliest = example.choices[max((0, 1), key=lambda n: example.loglikelihoods[n])]
         assert example.prediction == likeliest
         assert example.scores == {"acc": float(likeliest == f" {label}")}
-    assert companions(file) == [file.replace("train.csv", "task.json")]
+
+
+def test_a_task_is_told_by_either_of_its_files(make: Make) -> None:
+    rows = make(settings=False)
+    task = rows.replace("train.csv", "task.json")
+    assert read_raft(rows) == read_raft(task)
+    assert (companions(rows), companions(task)) == ([task], [rows])
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rows": [("a", "praise", "0")]}, [":1", "Label='praise'", "not a complaint"]),
-        ({"rows": [("a",)]}, [":1", "no 'Label'"]),
+        ({"rows": [("a", "praise", "0")]}, ["row 1", "Label='praise'", "not a complaint"]),
+        ({"rows": [("a",)]}, ["row 1", "no 'Label'"]),
         ({"labels": []}, ["lists no labels"]),
         ({"rows": []}, ["is empty"]),
     ],

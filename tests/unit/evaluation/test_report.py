@@ -11,7 +11,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import EvalReport
 from headrace.data.tokenizer import TextTokenizer
-from headrace.errors import ConfigError, IntegrityError
+from headrace.errors import ConfigError, DataError, IntegrityError
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.perplexity import run_perplexity
@@ -139,6 +139,16 @@ def test_the_headline_is_the_metric_asked_for_or_the_first(
     empty = nothing_to_beat(tmp_path / "none", CONFIG, data=data).facts
     assert (empty.checkpoint, empty.metrics, empty.data) == ("", {}, facts.data)
     assert headline(empty, CONFIG) == "nothing measured"
+
+
+def test_a_broken_file_is_found_before_anything_is_scored(
+    seal: Callable[..., Path], data: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "piqa-labels.lst").write_text("0\n1\n2\n")
+    recorder = Recorder()
+    with pytest.raises(DataError, match=r"label='2', and the choices are 0 to 1"):
+        evaluate(seal(tmp_path / "a"), tmp_path / "report", CONFIG, data=data, tracker=recorder)
+    assert (recorder.shares, (tmp_path / "report").exists()) == ([], False)
 
 
 def test_data_that_is_not_there_and_a_broken_checkpoint_leave_no_report(

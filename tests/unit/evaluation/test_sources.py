@@ -130,3 +130,9 @@ def test_a_data_set_is_found_by_its_name_on_the_hub(tmp_path: Path) -> None:
     before = state("piqa", named)
     write(tmp_path / "validation.jsonl", *rows, {**PIQA, "label": 0})
     assert before != state("piqa", named) == state("piqa", named)
+
+
+@pytest.mark.parametrize("kind", ["raft", "natural_instructions"])
+def test_what_comes_in_files_of_its_own_is_not_sought_on_the_hub(kind: str) -> None:
+    with pytest.raises(ConfigError, match="comes in files of its own"):
+        read_task(kind, ["hub:ought/raft"])
