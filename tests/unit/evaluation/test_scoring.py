@@ -107,8 +107,11 @@ def test_scores_do_not_depend_on_the_size_of_batches_or_the_order_of_pairs(model
 def test_logits_taken_in_slices_give_the_same_scores(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = random_pairs(20, seed=4)
     whole = score_pairs(model, pairs)
+    held, project = [], scoring._project
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 3 * model.config.vocab_size)
+    monkeypatch.setattr(scoring, "_project", lambda m, x, room: held.append(len(room)) or project(m, x, room))
     sliced = score_pairs(model, pairs)
+    assert set(held) == {3}
     assert [s.loglikelihood for s in sliced] == pytest.approx([s.loglikelihood for s in whole], abs=1e-5)
 
 
