@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.options import Options
 from benchmarks.tables import Table
 
-GROUPS = ("data", "training")
+GROUPS = ("data", "evaluation", "training")
 
 
 def names(group: str) -> list[str]:

@@ -8,7 +8,7 @@ import re
 import time
 from pathlib import Path
 
-PACKAGES = ("gigatoken", "tokenizers", "datasets", "transformers", "zstandard", "orjson", "numpy", "torch")
+PACKAGES = ("gigatoken", "tokenizers", "datasets", "transformers", "lm_eval", "zstandard", "orjson", "numpy", "torch")
 
 
 def describe_machine() -> dict[str, object]:

@@ -69,7 +69,7 @@ def confirm(artifact: dsl.Artifact) -> None:
     Raises:
         HeadraceError: It is altered, or the corpus, champion or alias it speaks of is another by now.
     """
-    if isinstance(artifact, dsl.Metrics):
+    if isinstance(artifact, dsl.Metrics | dsl.ClassificationMetrics) and "digest" not in artifact.metadata:
         return
     if isinstance(artifact, dsl.HTML):
         _confirm_file(artifact)

@@ -11,6 +11,8 @@ def evaluate(
     corpus: dsl.Input[dsl.Dataset],
     config: dict,
     report: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ) -> None:
     """Score a checkpoint on the harness's tasks and on held-out text.
 
@@ -19,15 +21,31 @@ def evaluate(
         corpus: Where the held-out splits lie.
         config: An encoded `EvalConfig`.
         report: Metrics with standard errors, and the score of each example.
+        page: The report's page alone, for KFP's own.
+        confusion: Answers by what was right, of the first classification task; empty where there is none.
     """
+    import json
+    import shutil
+    from pathlib import Path
+
     from headrace.config import decode
     from headrace.data.corpus import splits
     from headrace.evaluation import report as reports
     from headrace.evaluation.config import EvalConfig
+    from headrace.evaluation.confusion import first
     from headrace.tracking import task
 
     with task(config, {"checkpoint": checkpoint, "corpus": corpus}) as run:
-        settings = decode(EvalConfig, config)
+        settings, folder = decode(EvalConfig, config), Path(report.path)
         manifest = reports.evaluate(checkpoint.path, report.path, settings, data=splits(corpus.path), tracker=run)
+        for name in manifest.files:
+            run.artifact(folder / name, f"evaluation/{name}".rpartition("/")[0])
+        shutil.copyfile(folder / reports.PAGE, page.path)
+        page.metadata["sha256"] = manifest.files[reports.PAGE].sha256
+        shown = first(settings, reports.read_confusions(folder, settings))
+        if shown is not None:
+            confusion.log_confusion_matrix(shown.labels, shown.counts)
+        # The local cache asks for a file of each output.
+        Path(confusion.path).write_text(json.dumps(confusion.metadata))
         run.made(report, manifest, reports.headline(manifest.facts, settings))
         report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})

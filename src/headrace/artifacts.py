@@ -208,7 +208,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalReport:
-    """Metrics of one checkpoint; the scores of each example lie beside them as JSON lines."""
+    """Metrics of one checkpoint; the scores of each example lie beside them as Parquet."""
 
     kind: ClassVar[str] = "eval_report"
 

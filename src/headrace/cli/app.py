@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from headrace import __version__
+from headrace.cli.compare import compare
 from headrace.cli.compile import compile_pipelines
 from headrace.cli.convert import convert
 from headrace.cli.data import data
@@ -37,6 +38,7 @@ app.command()(run)
 app.command("compile")(compile_pipelines)
 app.command()(plan)
 app.add_typer(models, name="models")
+app.command()(compare)
 app.command()(serve)
 app.add_typer(data, name="data")
 app.add_typer(convert, name="convert")

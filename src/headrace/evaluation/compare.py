@@ -20,7 +20,7 @@ import numpy.typing as npt
 from headrace.artifacts import EvalReport
 from headrace.config import nearest
 from headrace.errors import DataError, MismatchError
-from headrace.evaluation.scores import FOLDER, Example, columns, read_examples
+from headrace.evaluation.scores import Example, columns, read_examples, score_file
 from headrace.storage import Stored
 
 Array = npt.NDArray[np.float64]
@@ -118,7 +118,7 @@ def read_scores(report: Stored[EvalReport], metric: str) -> Sequence[Example]:
     """
     if metric not in report.facts.metrics:
         raise DataError(f"{report.path} does not measure {metric!r}. {nearest(metric, report.facts.metrics)}")
-    return read_examples(report.path / FOLDER / f"{metric.rpartition('/')[0]}.jsonl")
+    return read_examples(score_file(report.path, metric.rpartition("/")[0]))
 
 
 def _draw(candidate: Scores, reference: Scores, resamples: int, seed: int) -> Iterator[Array]:

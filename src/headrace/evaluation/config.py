@@ -11,7 +11,13 @@ HarnessTask = Literal["lambada_openai", "hellaswag", "winogrande", "piqa"]
 """Tasks of lm-evaluation-harness that run unchanged, but from local files."""
 EXACT_MATCH = "exact_match"
 """The kind of a task that generates greedily and compares the first line with the target."""
-KINDS: tuple[str, ...] = (*get_args(HarnessTask), EXACT_MATCH)
+MMLU = "mmlu"
+"""One subject of MMLU, as the harness asks it."""
+NATURAL_INSTRUCTIONS = "natural_instructions"
+"""A task file of Natural-Instructions: exact match and ROUGE-L."""
+RAFT = ("raft", "raft_likelihood")
+"""A task of RAFT: the label is generated, or the likeliest of all is taken."""
+KINDS: tuple[str, ...] = (*get_args(HarnessTask), MMLU, EXACT_MATCH, NATURAL_INSTRUCTIONS, *RAFT)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
 
@@ -20,15 +26,17 @@ class TaskConfig:
     """One task on one data file."""
 
     kind: str
-    """`lambada_openai`, `hellaswag`, `winogrande` or `piqa` of the harness, or `exact_match`."""
+    """`lambada_openai`, `hellaswag`, `winogrande`, `piqa` or `mmlu` of the harness, `exact_match`,
+    `natural_instructions`, `raft` or `raft_likelihood`."""
     data: str
     """Name of the data to evaluate on, such as the split `heldout` of a corpus."""
     num_fewshot: int = 0
     """Solved examples put before each prompt."""
     fewshot: str | None = None
-    """Name of the data these examples are drawn from; prompts that are evaluated are left out of the draw."""
+    """Name of the data these examples are drawn from; prompts that are evaluated are left out of the draw. A RAFT
+    task may name its own data, for it has no other: then each row is asked after some of the others."""
     max_gen_tokens: int = 16
-    """Longest answer; `exact_match` only."""
+    """Longest answer, where one is generated."""
     limit: int | None = None
     """Evaluate the first examples only."""
 

@@ -191,8 +191,8 @@ class HeadraceLM(LM):  # type: ignore[misc]
             )
         encoded = [self._begin(row.tolist()) for row in self.tokenizer.encode_batch(contexts)]
         prompts = [self._cut(ids, len(ids) - room) for ids in encoded]
-        sizes = [Size(1, len(ids), manner.max_tokens) for ids in prompts]
-        for places in batches(sizes, self.max_batch_tokens, self.context_tokens):
+        sizes = [Size(len(ids), manner.max_tokens) for ids in prompts]
+        for places in batches(sizes, self.max_batch_tokens, context_tokens=self.context_tokens):
             rows = generate(
                 self.model,
                 [prompts[place] for place in places],

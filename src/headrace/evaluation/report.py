@@ -1,13 +1,13 @@
 """The measurement of one checkpoint: every task and perplexity of a configuration, sealed as an EvalReport.
 
-Beside the manifest lie `scores/TASK.jsonl`, one line for each example, and `evaluation.json`, what was asked
-and of which data. Equal checkpoints, data and configurations give equal digests.
+Beside the manifest lie `scores/TASK.parquet`, one row for each example, `evaluation.json`, what was asked
+and of which data, and `report.html`, to be read. Equal checkpoints, data and configurations give equal digests.
 """
 
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,17 @@ from headrace.config import encode
 from headrace.data.documents import sealed_parents
 from headrace.data.tokenizer import load_tokenizer
 from headrace.evaluation.config import EvalConfig
+from headrace.evaluation.confusion import Confusion, confuse
 from headrace.evaluation.lm import HeadraceLM
+from headrace.evaluation.page import page
 from headrace.evaluation.perplexity import run_perplexity
-from headrace.evaluation.scores import FOLDER, Measured, write_examples
-from headrace.evaluation.sources import Data, label_files, read_bytes, uris
+from headrace.evaluation.scores import Example, Measured, read_examples, score_file, write_examples
+from headrace.evaluation.sources import Data, read_task, state, uris
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
 from headrace.tracking import Tracker
 
-DETAILS = "evaluation.json"
+DETAILS, PAGE = "evaluation.json", "report.html"
 PLACEMENT = ("max_batch_tokens", "headline")
 """Parts of a configuration that decide no score."""
 
@@ -48,21 +50,21 @@ def evaluate(
         IntegrityError: A checkpoint that is not whole.
         TrainingError: A model that gives no finite log-likelihoods.
     """
+    for task in config.tasks.values():  # a broken file is found before a model is opened, not hours later
+        read_task(task.kind, uris(data, task.data))
     pretrained = load(checkpoint_uri, devices.pick().torch)
     lm = _open(pretrained, config)
     asked = describe(config, data)
     tracker.params({"data": identity(asked), "mask": lm.mask, "lm_eval": asked["lm_eval"]})
     with storage.writing(output_uri) as tree:
-        metrics = {}
-        for name, measured in _measure(lm, config, data, tracker):
-            write_examples(tree.path / FOLDER / f"{name}.jsonl", measured.examples)
-            metrics.update({f"{name}/{metric}": value for metric, value in measured.metrics.items()})
-        cut = {"truncated_requests": lm.truncated_requests, "truncated_tokens": lm.truncated_tokens}
-        _write_details(tree.path, {**asked, **cut})
-        tracker.metrics({key: metric.value for key, metric in metrics.items()})
-        tracker.metrics({f"{key}_stderr": metric.stderr for key, metric in metrics.items()} | cut)
+        found = dict(_measure(lm, config, data, tracker))
+        metrics = {f"{name}/{leaf}": value for name, one in found.items() for leaf, value in one.metrics.items()}
         digest = pretrained.checkpoint.digest
         facts = EvalReport(checkpoint=digest, mask=lm.mask, metrics=metrics, data=identity(asked))
+        cut = {"truncated_requests": lm.truncated_requests, "truncated_tokens": lm.truncated_tokens}
+        _write(tree.path, facts, {**asked, **cut}, {name: one.examples for name, one in found.items()})
+        tracker.metrics({key: metric.value for key, metric in metrics.items()})
+        tracker.metrics({f"{key}_stderr": metric.stderr for key, metric in metrics.items()} | cut)
         return tree.commit(facts, {"checkpoint": digest, **_corpora(config, data)})
 
 
@@ -90,11 +92,7 @@ def describe(config: EvalConfig, data: Data) -> dict[str, Any]:
     kinds = {task.data: task.kind for task in config.tasks.values()}
     kinds.update({task.fewshot: task.kind for task in config.tasks.values() if task.fewshot})
     files = {
-        name: [
-            hashlib.sha256(read_bytes(file)).hexdigest()
-            for uri in uris(data, name)
-            for file in (uri, *label_files(kinds.get(name, ""), uri))
-        ]
+        name: [told for uri in uris(data, name) for told in state(kinds.get(name, ""), uri)]
         for name in config.data_names()
     }
     settings = {key: value for key, value in encode(config).items() if key not in PLACEMENT}
@@ -126,13 +124,32 @@ def _measure(lm: HeadraceLM, config: EvalConfig, data: Data, tracker: Tracker) -
         if name in config.tasks:
             yield name, run_task(lm, name, config.tasks[name], data, seed=config.seed)
         else:
-            yield name, run_perplexity(lm, name, uris(data, config.perplexity[name]))
+            yield from run_perplexity(lm, name, uris(data, config.perplexity[name])).items()
     tracker.progress("evaluated", 1.0)
 
 
 def _teller(tracker: Tracker, name: str, done: int, parts: int) -> Callable[[float], None]:
     """What one part's share means for the whole."""
     return lambda share: tracker.progress(name, (done + share) / parts)
+
+
+def read_confusions(report: Path, config: EvalConfig) -> dict[str, Confusion]:
+    """Answers by what was right, of the tasks of a report where that can be counted."""
+    return _confusions(encode(config), {name: read_examples(score_file(report, name)) for name in config.tasks})
+
+
+def _confusions(config: Mapping[str, Any], examples: Mapping[str, Sequence[Example]]) -> dict[str, Confusion]:
+    counted = {name: confuse(task["kind"], examples[name]) for name, task in config["tasks"].items()}
+    return {name: one for name, one in counted.items() if one is not None}
+
+
+def _write(folder: Path, facts: EvalReport, details: dict[str, Any], examples: Mapping[str, list[Example]]) -> None:
+    """Lay down scores, settings and page."""
+    for name, some in examples.items():
+        write_examples(score_file(folder, name), some)
+    _write_details(folder, details)
+    text = page(facts, details, examples, _confusions(details["config"], examples))
+    (folder / PAGE).write_text(text, encoding="utf-8")
 
 
 def _write_details(folder: Path, values: dict[str, Any]) -> None:

@@ -1,6 +1,8 @@
-"""Scores of single examples: one JSON object a line, `scores/TASK.jsonl` in a report."""
+"""Scores of single examples: one row each of `scores/TASK.parquet` in a report.
 
-import json
+`scores` and `weights` are structs with a field for each metric, as in `SELECT avg(scores.acc) FROM 'piqa.parquet'`.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy.typing as npt
 
 from headrace.artifacts import Metric
 from headrace.config import decode, encode
-from headrace.errors import IntegrityError
+from headrace.errors import HeadraceError, IntegrityError, shown
 
 FOLDER = "scores"
+STRUCTS = ("scores", "weights")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +48,24 @@ class Measured:
     examples: list[Example]
 
 
+def score_file(report: Path, task: str) -> Path:
+    """Where a report has the examples of a task."""
+    return report / FOLDER / f"{task}.parquet"
+
+
 def write_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write examples in order."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(encode(example), ensure_ascii=False, sort_keys=True) for example in examples)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    text, number = pa.string(), pa.float64()
+    plain = {"id": text, "prompt": text, "choices": pa.list_(text), "target": text, "prediction": text}
+    structs = {name: sorted({key for e in examples for key in getattr(e, name)}) for name in STRUCTS}
+    # Parquet has no struct without fields: no weights, no column.
+    fields = {name: pa.struct([(key, number) for key in keys]) for name, keys in structs.items() if keys}
+    schema = pa.schema(plain | {"loglikelihoods": pa.list_(number)} | fields)
+    pq.write_table(pa.Table.from_pylist([encode(example) for example in examples], schema), path)
 
 
 def read_examples(path: Path) -> list[Example]:
@@ -58,11 +74,22 @@ def read_examples(path: Path) -> list[Example]:
     Raises:
         IntegrityError: The file is missing or is none of ours.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        lines: list[Any] = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path} cannot be read as scores ({error}). Run the evaluation again.") from error
-    return [decode(Example, line) for line in lines]
+        with path.open("rb") as file:
+            rows = pq.ParquetFile(file).read().to_pylist()
+        return [decode(Example, _without_gaps(row)) for row in rows]
+    except (OSError, pa.ArrowException, HeadraceError) as error:
+        reason = shown(str(error))
+        raise IntegrityError(f"{path} cannot be read as scores ({reason}). Run the evaluation again.") from error
+
+
+def _without_gaps(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose structs hold only what its example had."""
+    kept = {name: {key: value for key, value in (row.get(name) or {}).items() if value is not None} for name in STRUCTS}
+    return row | kept
 
 
 def columns(examples: Sequence[Example], metric: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

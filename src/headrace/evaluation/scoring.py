@@ -2,9 +2,9 @@
 
 The model's head is applied only where a token of a continuation is predicted, which for a vocabulary of
 50,400 is much of the work. Continuations of one context, such as the endings of a multiple-choice
-question, share the reading of that context through the key-value cache.
+question, are branches of one row, so that the context is read once and only what differs beside it.
 
-Letters: B rows, G contexts, T positions, N scored positions of a batch, D model width, V vocabulary.
+Letters: B rows, T positions, N scored tokens, M positions that predict them, D model width, V vocabulary.
 """
 
 import itertools
@@ -16,12 +16,16 @@ from torch import Tensor
 
 from headrace.artifacts import MaskContract
 from headrace.errors import TrainingError
-from headrace.models.cache import KVCache
 from headrace.models.gptj import GPTJ
-from headrace.models.masks import prefix_lm
+from headrace.models.masks import forked
 
-LOGITS_AT_ONCE = 2**25
-"""Most logits held at one time (128 MiB of fp32), whatever the batch."""
+LOGITS_AT_ONCE = 2**24
+"""Most logits held at one time (64 MiB of fp32), whatever the batch."""
+CACHED_LOGITS = 2**18
+"""Logits that a core's cache holds (1 MiB of fp32)."""
+ENOUGH_TOKENS = 2**10
+"""A batch of so many is read about as fast as a larger one; more of them are worth no padding."""
+PADDING = 1 / 16
 Ids = Sequence[int]
 
 
@@ -49,15 +53,35 @@ class Score(NamedTuple):
 class Size(NamedTuple):
     """Room that something takes in a batch."""
 
-    rows: int
     read: int
     """Tokens read at first."""
     new: int = 0
     """Tokens that follow them."""
 
 
-Scored = tuple[list[int], list[Tensor]]
-"""Places in the list of pairs, and the hidden states of shape (tokens, D) that predict each continuation."""
+class Row(NamedTuple):
+    """A context and all that is scored after it, read side by side as branches of one row."""
+
+    context: Ids
+    places: list[int]
+    """Where its pairs are in the list of all."""
+    continuations: list[Ids]
+
+    @property
+    def branches(self) -> list[int]:
+        """Tokens read of each continuation: the last one is predicted and never read."""
+        return [len(ids) - 1 for ids in self.continuations]
+
+    @property
+    def read(self) -> list[int]:
+        """All tokens read."""
+        return [*self.context, *(token for ids in self.continuations for token in ids[:-1])]
+
+    def predicting(self) -> list[int]:
+        """Positions in the row whose hidden states predict the tokens of each continuation in turn."""
+        starts = itertools.accumulate(self.branches, initial=len(self.context))
+        spans = (range(start, start + length) for start, length in zip(starts, self.branches, strict=False))
+        return [at for span in spans for at in (len(self.context) - 1, *span)]
 
 
 def score_pairs(
@@ -83,34 +107,41 @@ def score_pairs(
     Raises:
         TrainingError: A log-likelihood is not finite.
     """
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, pair in enumerate(pairs):
-        places.setdefault(tuple(pair.context), []).append(place)
-    alone = [group[0] for group in places.values() if len(group) == 1]
-    shared = [group for group in places.values() if len(group) > 1]
+    rows = _rows(pairs)
     scores: dict[int, Score] = {}
     with torch.inference_mode():
-        for batch, spans in itertools.chain(
-            _read_alone(model, pairs, alone, mask, max_batch_tokens),
-            _read_shared(model, pairs, shared, mask, max_batch_tokens),
-        ):
-            scores.update(zip(batch, _score(model, spans, [pairs[p].continuation for p in batch]), strict=True))
+        for chosen in batches([Size(len(row.read)) for row in rows], max_batch_tokens, padding=PADDING):
+            batch = [rows[index] for index in chosen]
+            places = [place for row in batch for place in row.places]
+            scores.update(zip(places, _score(model, batch, _read(model, batch, mask)), strict=True))
             if on_progress is not None:
                 on_progress(len(scores) / len(pairs))
     return [scores[place] for place in range(len(pairs))]
 
 
-def batches(sizes: Sequence[Size], max_tokens: int, context_tokens: int) -> Iterator[list[int]]:
-    """Group indices by length, longest first, into padded batches that fit both limits, or hold one index."""
+def batches(
+    sizes: Sequence[Size], max_tokens: int, *, context_tokens: int | None = None, padding: float = 1.0
+) -> Iterator[list[int]]:
+    """Group indices by length, longest first, into padded batches that fit the limits, or hold one index.
+
+    Args:
+        sizes: Room that each index takes.
+        max_tokens: Of a batch, padding included.
+        context_tokens: Most tokens of a row, its new ones included.
+        padding: Largest share of a batch that may be padding, once it has `ENOUGH_TOKENS`.
+    """
     batch: list[int] = []
-    rows = read = new = 0
-    for index in sorted(range(len(sizes)), key=lambda i: -(sizes[i].read + sizes[i].new)):
-        size = sizes[index]
-        rows, read, new = rows + size.rows, max(read, size.read), max(new, size.new)
-        if batch and (rows * (read + new) > max_tokens or read + new > context_tokens):
+    widest, held = Size(0), 0
+    for index in sorted(range(len(sizes)), key=lambda i: -sum(sizes[i])):
+        size, grown = sizes[index], Size(*map(max, widest, sizes[index]))
+        padded = (len(batch) + 1) * sum(grown)
+        full = padded > max_tokens or (context_tokens is not None and sum(grown) > context_tokens)
+        wasteful = padded > ENOUGH_TOKENS and padded - held - sum(size) > padding * padded
+        if batch and (full or wasteful):
             yield batch
-            batch, (rows, read, new) = [], size
+            batch, grown, held = [], size, 0
         batch.append(index)
+        widest, held = grown, held + sum(size)
     if batch:
         yield batch
 
@@ -126,68 +157,64 @@ def cut(ids: Ids, given: int, room: int) -> Iterator[Pair]:
         start, stop = stop, min(len(ids), stop + room)
 
 
-def _read_alone(
-    model: GPTJ, pairs: Sequence[Pair], places: list[int], mask: MaskContract, max_tokens: int
-) -> Iterator[Scored]:
-    """Read context and continuation in one pass, padded at the end, where no earlier position can see it."""
-    sizes = [Size(1, pairs[place].read) for place in places]
-    for indices in batches(sizes, max_tokens, model.config.context_tokens):
-        batch = [places[index] for index in indices]
-        tokens_BT = _pad(model, [[*pairs[p].context, *pairs[p].continuation[:-1]] for p in batch])
-        lengths = [len(pairs[place].context) for place in batch]
-        hidden_BTD = model.hidden(tokens_BT, prefix_lm(lengths).to(tokens_BT.device) if mask == "prefix" else None)
-        yield batch, [hidden_BTD[b, lengths[b] - 1 : pairs[place].read] for b, place in enumerate(batch)]
+def _rows(pairs: Sequence[Pair]) -> list[Row]:
+    """Bring pairs with one context together."""
+    rows: dict[tuple[int, ...], Row] = {}
+    for place, pair in enumerate(pairs):
+        row = rows.setdefault(tuple(pair.context), Row(pair.context, [], []))
+        row.places.append(place)
+        row.continuations.append(pair.continuation)
+    return list(rows.values())
 
 
-def _read_shared(
-    model: GPTJ, pairs: Sequence[Pair], groups: list[list[int]], mask: MaskContract, max_tokens: int
-) -> Iterator[Scored]:
-    """Read each context once, then every continuation after a copy of what its context left in the cache."""
-    news = [max(len(pairs[place].continuation) for place in group) - 1 for group in groups]
-    sizes = [Size(len(g), len(pairs[g[0]].context), new) for g, new in zip(groups, news, strict=True)]
-    for indices in batches(sizes, max_tokens, model.config.context_tokens):
-        chosen = [groups[index] for index in indices]
-        batch = [place for group in chosen for place in group]
-        owners = [g for g, group in enumerate(chosen) for _ in group]
-        contexts = [pairs[group[0]].context for group in chosen]
-        last_GD, cache = _read_contexts(model, contexts, mask, max(news[index] for index in indices))
-        cache.keep(owners)
-        tokens_BT = _pad(model, [pairs[place].continuation[:-1] for place in batch])
-        empty_B0D = last_GD.new_empty(len(batch), 0, last_GD.shape[1])
-        hidden_BTD = model.hidden(tokens_BT, None, cache) if tokens_BT.shape[1] else empty_B0D
-        spans = (hidden_BTD[b, : len(pairs[place].continuation) - 1] for b, place in enumerate(batch))
-        yield batch, [torch.cat((last_GD[owner, None], span_TD)) for owner, span_TD in zip(owners, spans, strict=True)]
+def _read(model: GPTJ, rows: Sequence[Row], mask: MaskContract) -> Tensor:
+    """Read rows padded at the end, each context once; hidden states of shape (B, T, D)."""
+    device = model.embedding.weight.device
+    tensors = [torch.tensor(row.read, dtype=torch.int64) for row in rows]
+    tokens_BT = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(device)
+    seen = forked([len(row.context) for row in rows], [row.branches for row in rows], prompt=mask == "prefix")
+    return model.hidden(tokens_BT, seen.to(device))
 
 
-def _read_contexts(model: GPTJ, contexts: Sequence[Ids], mask: MaskContract, new: int) -> tuple[Tensor, KVCache]:
-    """Fill a cache with contexts, leaving room for `new` tokens; the last hidden state of each is returned."""
-    weight, lengths = model.embedding.weight, [len(context) for context in contexts]
-    cache = KVCache(model.config, len(contexts), max(lengths) + new, weight.device, weight.dtype)
-    prompt = prefix_lm(lengths).to(weight.device) if mask == "prefix" else None
-    hidden_GTD = model.hidden(_pad(model, contexts), prompt, cache)
-    cache.trim(lengths)
-    return hidden_GTD[torch.arange(len(lengths)), torch.tensor(lengths) - 1], cache
-
-
-def _pad(model: GPTJ, rows: Sequence[Ids]) -> Tensor:
-    """Rows of ids as one tensor on the model's device, filled with zeros on the right."""
-    tensors = [torch.tensor(row, dtype=torch.int64) for row in rows]
-    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(model.embedding.weight.device)
-
-
-def _score(model: GPTJ, spans: list[Tensor], continuations: Sequence[Ids]) -> list[Score]:
-    """Compare what the hidden states predict with the continuations; logits are held a slice at a time."""
-    hidden_ND = torch.cat(spans)
-    targets_N = torch.tensor([token for ids in continuations for token in ids]).to(hidden_ND.device)
-    positions = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
-    nats, hits = [], []
-    for slice_ND, slice_N in zip(hidden_ND.split(positions), targets_N.split(positions), strict=True):
-        logits_NV = model.head(slice_ND).float()
-        nats.append(logits_NV.gather(1, slice_N[:, None]).squeeze(1) - logits_NV.logsumexp(dim=1))
-        hits.append(logits_NV.argmax(dim=1) == slice_N)
-    lengths = [len(ids) for ids in continuations]
-    nats_N, hits_N = torch.cat(nats).double().cpu(), torch.cat(hits).cpu()
+def _score(model: GPTJ, rows: Sequence[Row], hidden_BTD: Tensor) -> list[Score]:
+    """Hold what is predicted against the continuations; logits are held a slice at a time."""
+    width, states_MD = hidden_BTD.shape[1], hidden_BTD.flatten(0, 1)
+    positions_N = torch.tensor([b * width + at for b, row in enumerate(rows) for at in row.predicting()])
+    targets_N = torch.tensor([token for row in rows for ids in row.continuations for token in ids])
+    nats_N, hits_N = torch.empty(len(targets_N), dtype=torch.float64), torch.empty(len(targets_N), dtype=torch.bool)
+    at_once = min(len(targets_N), max(1, LOGITS_AT_ONCE // model.config.vocab_size))
+    room_MV = states_MD.new_empty(at_once, model.config.vocab_size)
+    # In order of position, for what several continuations begin after is computed once for all of them.
+    for slice_N in positions_N.argsort(stable=True).split(at_once):
+        positions_M, which_N = positions_N[slice_N].unique_consecutive(return_inverse=True)
+        logits_MV = _project(model, states_MD[positions_M], room_MV)
+        nats_N[slice_N], hits_N[slice_N] = _predict(logits_MV, which_N, targets_N[slice_N])
     if not nats_N.isfinite().all():
         raise TrainingError("The model gives log-likelihoods that are not finite. Evaluate an earlier checkpoint.")
+    lengths = [len(ids) for row in rows for ids in row.continuations]
     pieces = zip(nats_N.split(lengths), hits_N.split(lengths), strict=True)
     return [Score(float(nats_n.sum()), bool(hits_n.all())) for nats_n, hits_n in pieces]
+
+
+def _project(model: GPTJ, states_MD: Tensor, room_MV: Tensor) -> Tensor:
+    """Apply the head into memory that is used again: fresh pages for each slice would cost as much as the sums."""
+    head = model.head
+    return torch.addmm(head.bias, states_MD, head.weight.T, out=room_MV[: len(states_MD)]).float()
+
+
+def _predict(logits_MV: Tensor, which_N: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-likelihoods of targets, each under the logits that `which_N` says, and whether it is the likeliest.
+
+    The logits are overwritten.
+    """
+    given_N = logits_MV[which_N, targets_N]
+    # A few rows at a time stay in a core's cache from one pass over them to the next.
+    rows = CACHED_LOGITS // logits_MV.shape[1] + 1 if logits_MV.device.type == "cpu" else len(logits_MV)
+    totals_M, likeliest_M = (torch.cat(parts) for parts in zip(*map(_sum_up, logits_MV.split(rows)), strict=True))
+    return (given_N - totals_M[which_N]).double().cpu(), likeliest_M[which_N].cpu() == targets_N
+
+
+def _sum_up(logits_MV: Tensor) -> tuple[Tensor, Tensor]:
+    """Log of the summed exponentials, and the likeliest; in place, for each pass and each copy counts."""
+    best_M, likeliest_M = logits_MV.max(dim=1)
+    return logits_MV.sub_(best_M[:, None]).exp_().sum(dim=1).log() + best_M, likeliest_M

@@ -1,26 +1,26 @@
-"""Tasks of lm-evaluation-harness on local files, and exact match on instructions in the same form.
+"""Tasks of lm-evaluation-harness on local files, and others in the same form.
 
 A harness task is the harness's own YAML and preprocessing, included unchanged; only where its rows
 come from is overridden. Nothing is looked up or downloaded, and the index of all tasks, which takes seconds
 to build, is not needed.
 """
 
-import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headrace.artifacts import Metric
 from headrace.errors import DataError
 from headrace.evaluation import estimate
-from headrace.evaluation.config import EXACT_MATCH, TaskConfig
+from headrace.evaluation.config import MMLU, RAFT, TaskConfig
+from headrace.evaluation.examples import read_sample
+from headrace.evaluation.instructed import build_instructed
 from headrace.evaluation.lm import HeadraceLM
+from headrace.evaluation.rows import Row
 from headrace.evaluation.scores import Example, Measured, columns
-from headrace.evaluation.sources import ID, Data, Row, question, read_task, uris
+from headrace.evaluation.sources import Data, question, read_task, uris
 
 __all__ = ["HeadraceLM", "build_task", "run_task"]
 
@@ -29,6 +29,7 @@ YAML = {
     "hellaswag": "hellaswag/hellaswag.yaml",
     "winogrande": "winogrande/default.yaml",
     "piqa": "piqa/piqa.yaml",
+    MMLU: "mmlu/default/mmlu_{subject}.yaml",
 }
 """Where the harness defines each task, under its `tasks`."""
 
@@ -46,7 +47,7 @@ def run_task(lm: HeadraceLM, name: str, config: TaskConfig, data: Data, *, seed:
         task = build_task(name, config, data, Path(folder), seed=seed)
         results = evaluate(lm, {"tasks": {name: task}}, bootstrap_iters=0, log_samples=True)
     samples = results["samples"][name]
-    examples = [_example(task, sample) for sample in samples]
+    examples = [read_sample(task, sample) for sample in samples]
     better = task.higher_is_better()
     names = samples[0]["metrics"]
     return Measured({m: _metric(task, m, examples, name, higher_is_better=better[m]) for m in names}, examples)
@@ -64,8 +65,11 @@ def build_task(name: str, config: TaskConfig, data: Data, folder: Path, *, seed:
     """
     rows = read_task(config.kind, uris(data, config.data))[: config.limit]
     files = {"test": _write_rows(folder / "test.parquet", rows)}
+    shown = None
     if config.num_fewshot and config.fewshot is not None:
-        pool = _pool(rows, read_task(config.kind, uris(data, config.fewshot)), config)
+        shown = "test" if _others_serve(config, rows) else "train"
+    if shown == "train":
+        pool = _pool(rows, read_task(config.kind, uris(data, config.fewshot or "")), config)
         files["train"] = _write_rows(folder / "train.parquet", pool)
     overrides = {
         "task": name,
@@ -73,57 +77,59 @@ def build_task(name: str, config: TaskConfig, data: Data, folder: Path, *, seed:
         "dataset_name": None,
         "dataset_kwargs": {"data_files": files, "cache_dir": str(folder / "cache")},
         "training_split": None,
-        "fewshot_split": "train" if "train" in files else None,
+        "fewshot_split": shown,
         "validation_split": None,
         "test_split": "test",
         "num_fewshot": config.num_fewshot,
     }
-    task = (
-        _exact_match_task(config, overrides) if config.kind == EXACT_MATCH else _harness_task(config, overrides, folder)
-    )
+    if config.kind in YAML:
+        task = _harness_task(_yaml(config, rows), overrides, folder)
+    else:
+        task = build_instructed(config, overrides)
     task.set_fewshot_seed(seed)
     return task
 
 
-def _harness_task(config: TaskConfig, overrides: Mapping[str, Any], folder: Path) -> Any:
-    """Include the harness's YAML in one that says where the rows are, as its documentation has it."""
+def _yaml(config: TaskConfig, rows: Sequence[Row]) -> Path:
+    """The harness's own file of a task.
+
+    Raises:
+        DataError: It has none for the subject, or there are several subjects.
+    """
     import lm_eval
+
+    subjects = {row.get("subject", "") for row in rows}
+    if len(subjects) > 1:
+        raise DataError(f"{config.data!r} has rows of {len(subjects)} subjects. Make each subject of MMLU a task.")
+    (subject,) = subjects
+    file = Path(lm_eval.__file__).parent / "tasks" / YAML[config.kind].format(subject=subject)
+    if not file.is_file():
+        raise DataError(f"{config.data!r} is of {subject!r}, which is no subject of MMLU. Correct the rows.")
+    return file
+
+
+def _others_serve(config: TaskConfig, rows: Sequence[Row]) -> bool:
+    """Whether each row is asked after some of the others, as for RAFT, which has no more labelled ones.
+
+    Raises:
+        DataError: There are too few.
+    """
+    if config.kind not in RAFT or config.fewshot != config.data:
+        return False
+    if len(rows) <= config.num_fewshot:
+        raise DataError(f"{config.data!r} has {len(rows)} rows, and num_fewshot={config.num_fewshot}. Ask for fewer.")
+    return True
+
+
+def _harness_task(original: Path, overrides: Mapping[str, Any], folder: Path) -> Any:
+    """Include the harness's YAML in one that says where the rows are, as its documentation has it."""
     from lm_eval.tasks import TaskManager
 
-    original = Path(lm_eval.__file__).parent / "tasks" / YAML[config.kind]
     local = folder / "yaml" / "task.yaml"
     local.parent.mkdir()
     local.write_text(json.dumps({"include": str(original), **overrides}))  # JSON is YAML
     manager = TaskManager(include_path=str(local.parent), include_defaults=False)
     return manager.load(overrides["task"])["tasks"][overrides["task"]]
-
-
-def _exact_match_task(config: TaskConfig, overrides: Mapping[str, Any]) -> Any:
-    """Prompts to be answered greedily; solved examples stand before them as `prompt target`, a blank line between."""
-    from lm_eval.api.task import ConfigurableTask
-
-    values = {
-        **overrides,
-        "output_type": "generate_until",
-        "doc_to_text": "prompt",
-        "doc_to_target": "target",
-        "target_delimiter": " ",
-        "fewshot_delimiter": "\n\n",
-        "generation_kwargs": {"until": ["\n"], "max_gen_toks": config.max_gen_tokens, "do_sample": False},
-        "metric_list": [{"metric": EXACT_MATCH, "aggregation": "mean", "higher_is_better": True}],
-        "process_results": match_first_line,
-    }
-    return ConfigurableTask(config=values)
-
-
-def match_first_line(doc: Row, results: Sequence[str]) -> dict[str, float]:
-    """Whether the first line of an answer is the target, whitespace around either left out."""
-    return {EXACT_MATCH: float(first_line(results[0]) == doc["target"].strip())}
-
-
-def first_line(text: str) -> str:
-    """What counts as the answer in a generated text."""
-    return text.split("\n", 1)[0].strip()
 
 
 def _pool(rows: Sequence[Row], candidates: Sequence[Row], config: TaskConfig) -> list[Row]:
@@ -154,47 +160,3 @@ def _metric(task: Any, metric: str, examples: Sequence[Example], name: str, *, h
     if task.aggregation()[metric].__name__ == "perplexity":
         return estimate.perplexity(values_N, weights_N, where)
     return estimate.mean(values_N, weights_N, where, higher_is_better=higher_is_better)
-
-
-def _example(task: Any, sample: Mapping[str, Any]) -> Example:
-    """One line of scores out of what the harness logged."""
-    describe = {"generate_until": _describe_answer, "loglikelihood": _describe_target}
-    return Example(
-        id=sample["doc"].get(ID) or f"{sample['doc_id']}-{sample['doc_hash'][:12]}",
-        scores={metric: float(sample[metric]) for metric in sample["metrics"]},
-        **describe.get(task.OUTPUT_TYPE, _describe_choice)(task, sample),
-    )
-
-
-def _describe_answer(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    answer = first_line(sample["filtered_resps"][0])
-    return {"prompt": sample["arguments"][0][0], "target": sample["target"], "prediction": answer}
-
-
-def _describe_target(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    (prompt, target), (nats, greedy) = sample["arguments"][0], sample["filtered_resps"][0]
-    prediction = target if greedy else None
-    return {"prompt": prompt, "target": target, "prediction": prediction, "loglikelihoods": [float(nats)]}
-
-
-def _describe_choice(task: Any, sample: Mapping[str, Any]) -> dict[str, Any]:
-    nats = [float(answer[0]) for answer in sample["filtered_resps"]]
-    prompt = common_start([context for context, _ in sample["arguments"]])
-    choices = [(context + continuation)[len(prompt) :] for context, continuation in sample["arguments"]]
-    gold = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
-    said = choices[int(np.argmax(nats))]
-    return {
-        "prompt": prompt,
-        "choices": choices,
-        "target": choices[gold],
-        "prediction": said,
-        "loglikelihoods": nats,
-    }
-
-
-def common_start(contexts: Sequence[str]) -> str:
-    """What all contexts begin with: the one context, or the words before they part."""
-    if len(set(contexts)) == 1:
-        return contexts[0]
-    words = zip(*(context.split(" ") for context in contexts), strict=False)
-    return "".join(f"{same[0]} " for same in itertools.takewhile(lambda those: len(set(those)) == 1, words))

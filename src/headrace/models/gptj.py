@@ -179,14 +179,17 @@ class GPTJ(nn.Module):
         """Place the new tokens after the cached ones and write out what they may see."""
         new = tokens_BT.shape[1]
         past = 0 if cache is None else cache.longest
-        if past + new > self.config.context_tokens:
+        placed_BT = None if mask is None else mask.positions_BT
+        reach = past + new if placed_BT is None else int(placed_BT.max()) + 1
+        if reach > self.config.context_tokens:
             raise MismatchError(
-                f"{past + new:,} tokens exceed the model's context of {self.config.context_tokens:,}. "
+                f"{reach:,} tokens exceed the model's context of {self.config.context_tokens:,}. "
                 "Shorten the row, or use a model with a larger context_tokens."
             )
         turns = torch.view_as_complex(self.turns)[:, None, None]
         if cache is None:
-            seen, turns, positions_BT = (mask or Mask()).dense(new), turns[None, :new], None
+            seen, positions_BT = (mask or Mask()).dense(new), None
+            turns = turns[None, :new] if placed_BT is None else turns[placed_BT]
         else:
             seen, positions_BT = cache.seen(new, mask), cache.positions(new)
             turns = turns[positions_BT]

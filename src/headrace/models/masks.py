@@ -3,10 +3,12 @@
 One rule covers them all. The query at position i may see the key at position j if and only if both lie
 in the same segment, and j <= i or j belongs to the prompt. A segment is a document of a packed row;
 padding is segment 0, which sees padding alone and so never yields the NaN of a query that sees nothing.
+A row may also fork: several branches continue one trunk, see it and themselves, and not one another.
 
 Letters: B rows, T positions, P positions up to the longest prompt.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +29,12 @@ class Mask:
     segments_BT: Tensor | None = None
     """Number of the document each token belongs to, any integer type, 0 for padding; None is one per row."""
 
+    branches_BT: Tensor | None = None
+    """Number of the branch each token belongs to, any integer type, 0 for the trunk; None is the trunk alone."""
+
+    positions_BT: Tensor | None = None
+    """Tokens each token comes after, int64, where that is not its place in the row: in branches."""
+
     def dense(self, tokens: int) -> Tensor | None:
         """Write the rule out for rows of `tokens` positions.
 
@@ -39,28 +47,34 @@ class Mask:
         """
         self._fit(tokens)
         prefix_BT, segments_BT = self._telling()
-        if prefix_BT is None and segments_BT is None:
+        told = next((t for t in (prefix_BT, segments_BT, self.branches_BT) if t is not None), None)
+        if told is None:
             return None
-        device = (segments_BT if prefix_BT is None else prefix_BT).device  # type: ignore[union-attr]
+        device = told.device
         seen_BTT = torch.ones(1, tokens, tokens, dtype=torch.bool, device=device).tril()
         if prefix_BT is not None:
             beyond = tokens - prefix_BT.shape[1]
             seen_BTT = seen_BTT | torch.nn.functional.pad(prefix_BT, (0, beyond))[:, None, :]
         if segments_BT is not None:
             seen_BTT = seen_BTT & (segments_BT[:, :, None] == segments_BT[:, None, :])
+        if self.branches_BT is not None:
+            one_BT1, other_B1T = self.branches_BT[:, :, None], self.branches_BT[:, None, :]
+            seen_BTT = seen_BTT & ((other_B1T == 0) | (other_B1T == one_BT1))
         return seen_BTT[:, None]
 
     def to(self, device: torch.device | str) -> "Mask":
         """The same mask on another device."""
-        return Mask(*(None if t is None else t.to(device) for t in (self.prefix_BT, self.segments_BT)))
+        parts = (self.prefix_BT, self.segments_BT, self.branches_BT, self.positions_BT)
+        return Mask(*(None if part is None else part.to(device) for part in parts))
 
     def _fit(self, tokens: int) -> None:
-        """Refuse rows of another length; a prompt may end early, segments cover every position."""
-        if self.segments_BT is not None and self.segments_BT.shape[1] != tokens:
-            raise MismatchError(
-                f"The mask has segments for {self.segments_BT.shape[1]} positions and the batch has {tokens}. "
-                "Build both from the same rows."
-            )
+        """Refuse rows of another length; a prompt may end early, segments and branches cover every position."""
+        for name, part in (("segments", self.segments_BT), ("branches", self.branches_BT)):
+            if part is not None and part.shape[1] != tokens:
+                raise MismatchError(
+                    f"The mask has {name} for {part.shape[1]} positions and the batch has {tokens}. "
+                    "Build both from the same rows."
+                )
         if self.prefix_BT is not None and self.prefix_BT.shape[1] > tokens:
             raise MismatchError(
                 f"The mask has a prompt of {self.prefix_BT.shape[1]} positions and the batch has {tokens}. "
@@ -107,3 +121,26 @@ def packed_prefix_lm(segments_BT: Tensor, prefix_BT: Tensor) -> Mask:
             "Give both one value per token."
         )
     return Mask(prefix_BT=prefix_BT.bool(), segments_BT=segments_BT)
+
+
+def forked(trunks_B: Sequence[int], branches: Sequence[Sequence[int]], *, prompt: bool) -> Mask:
+    """Rows that fork: row b is a trunk of `trunks_B[b]` tokens, then branches of the lengths `branches[b]`.
+
+    What comes after the last branch is padding: a branch of its own, which nothing else sees.
+
+    Args:
+        trunks_B: Tokens of each trunk.
+        branches: Tokens of each branch of each row; a branch may be empty.
+        prompt: Whether the trunk is a prompt, seen whole by all; causal otherwise.
+    """
+    tokens = max(trunk + sum(lengths) for trunk, lengths in zip(trunks_B, branches, strict=True))
+    branches_BT = torch.full((len(trunks_B), tokens), -1, dtype=torch.int32)
+    positions_BT = torch.zeros(len(trunks_B), tokens, dtype=torch.int64)
+    for row, (trunk, lengths) in enumerate(zip(trunks_B, branches, strict=True)):
+        stops = list(itertools.accumulate(lengths, initial=trunk))
+        for number, (start, stop) in enumerate(itertools.pairwise([0, *stops])):
+            branches_BT[row, start:stop] = number
+            positions_BT[row, start:stop] = torch.arange(stop - start) + (trunk if number else 0)
+    forks = any(len(lengths) > 1 for lengths in branches)
+    prefix_BT = prefix_lm(trunks_B).prefix_BT if prompt else None
+    return Mask(prefix_BT, None, branches_BT if forks else None, positions_BT if forks else None)

@@ -14,7 +14,7 @@ from headrace.artifacts import MODEL_FILE, TOKENIZER_FILE, Checkpoint, EvalRepor
 from headrace.config import encode
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 from headrace.evaluation import estimate
-from headrace.evaluation.scores import Example, columns, write_examples
+from headrace.evaluation.scores import Example, columns, score_file, write_examples
 from headrace.models.export import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.models.pretrained import save_weights
@@ -105,7 +105,7 @@ def report(tmp_path: Path) -> Callable[..., Stored[EvalReport]]:
             metrics = {}
             for task, scores in tasks.items():
                 examples = [Example(id=f"{n}-x", scores={"exact_match": float(s)}) for n, s in enumerate(scores)]
-                write_examples(tree.path / "scores" / f"{task}.jsonl", examples)
+                write_examples(score_file(tree.path, task), examples)
                 metrics[f"{task}/exact_match"] = estimate.mean(*columns(examples, "exact_match"), task)
             tree.commit(EvalReport(checkpoint=checkpoint, mask="prefix", metrics=metrics, data=data))
         return storage.read(tmp_path / f"{checkpoint}-{data}", EvalReport)

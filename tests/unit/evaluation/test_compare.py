@@ -151,6 +151,6 @@ def test_other_examples_and_metrics_that_are_not_there_are_refused(report: Repor
 
 def test_scores_that_have_gone_missing_are_refused(report: Reports) -> None:
     candidate, base = report("a", facts=[1, 0]), report("b", facts=[1, 0])
-    (base.path / "scores" / "facts.jsonl").unlink()
-    with pytest.raises(IntegrityError, match=r"facts\.jsonl"):
+    (base.path / "scores" / "facts.parquet").unlink()
+    with pytest.raises(IntegrityError, match=r"facts\.parquet cannot be read"):
         compare(candidate, base, "facts/exact_match")

@@ -1,5 +1,6 @@
 """Each rule blocks a candidate on its own; what passes has evidence for every one."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from headrace.artifacts import EvalReport, Rule, Verdict
 from headrace.config import decode, encode
 from headrace.errors import ConfigError, IntegrityError
 from headrace.evaluation.gate import Beat, GateConfig, NonInferiority, decide, judge, stands, write_verdict
+from headrace.evaluation.scores import read_examples, write_examples
 from headrace.storage import Stored
 
 Reports = Callable[..., Stored[EvalReport]]
@@ -191,9 +193,11 @@ def test_an_incumbent_with_a_report_is_the_champion(report: Reports, tmp_path: P
 
 def test_an_altered_report_is_no_evidence(report: Reports, tmp_path: Path) -> None:
     candidate, base = report("new", facts=POOR), report("old", facts=POOR)
-    scores = candidate.path / "scores" / "facts.jsonl"
-    scores.write_text(scores.read_text().replace("0.0", "1.0"))
-    with pytest.raises(IntegrityError, match=r"facts\.jsonl is altered"):
+    scores = candidate.path / "scores" / "facts.parquet"
+    write_examples(
+        scores, [dataclasses.replace(example, scores={"exact_match": 1.0}) for example in read_examples(scores)]
+    )
+    with pytest.raises(IntegrityError, match=r"facts\.parquet has .* bytes"):
         judge(tmp_path / "verdict", {"candidate": candidate.path, "base": base.path}, "m", POLICY)
     assert not (tmp_path / "verdict").exists()
 

@@ -44,7 +44,7 @@ def nats_by_transformers(theirs: Any, ids: list[int], context: int) -> float:
 def test_perplexity_is_that_of_transformers_in_float64_under_either_mask(
     model: GPTJ, tokenizer: TextTokenizer, theirs: Any, file: str, mask: Any
 ) -> None:
-    measured = run_perplexity(HeadraceLM(model, tokenizer, mask), "prose", [file])
+    measured = run_perplexity(HeadraceLM(model, tokenizer, mask), "prose", [file])["prose"]
     rows = [[tokenizer.eos_id, *tokenizer.encode(text)] for text in TEXTS]
     assert max(map(len, rows)) > 2 * model.config.context_tokens
     nats = [nats_by_transformers(theirs, ids, model.config.context_tokens) for ids in rows]
@@ -64,12 +64,12 @@ def test_an_instruction_is_read_as_prompt_and_target(model: GPTJ, tokenizer: Tex
     whole.write_text((json.dumps({"text": "The river carries"}) + "\n") * 2)
     parts.write_text((json.dumps({"prompt": "The river", "target": " carries"}) + "\n") * 2)
     lm = HeadraceLM(model, tokenizer)
-    assert run_perplexity(lm, "a", [str(whole)]).metrics == run_perplexity(lm, "a", [str(parts)]).metrics
+    assert run_perplexity(lm, "a", [str(whole)])["a"].metrics == run_perplexity(lm, "a", [str(parts)])["a"].metrics
 
 
 def test_several_files_are_one_set_of_documents(model: GPTJ, tokenizer: TextTokenizer, file: str) -> None:
-    twice = run_perplexity(HeadraceLM(model, tokenizer), "prose", [file, file])
-    once = run_perplexity(HeadraceLM(model, tokenizer), "prose", [file])
+    twice = run_perplexity(HeadraceLM(model, tokenizer), "prose", [file, file])["prose"]
+    once = run_perplexity(HeadraceLM(model, tokenizer), "prose", [file])["prose"]
     assert twice.metrics["perplexity"].value == pytest.approx(once.metrics["perplexity"].value)
     assert twice.metrics["perplexity"].n == 6
     assert len({example.id for example in twice.examples}) == 6
@@ -79,3 +79,21 @@ def test_one_document_is_no_evidence(model: GPTJ, tokenizer: TextTokenizer, tmp_
     (tmp_path / "one.jsonl").write_text('{"text": "The river"}\n')
     with pytest.raises(DataError, match=r"prose has 1 document\(s\)"):
         run_perplexity(HeadraceLM(model, tokenizer), "prose", [str(tmp_path / "one.jsonl")])
+
+
+def test_each_subset_of_the_pile_has_a_perplexity_of_its_own(
+    model: GPTJ, tokenizer: TextTokenizer, tmp_path: Path
+) -> None:
+    subsets = {"Wikipedia (en)": TEXTS[:2], "Books3": [*TEXTS[1:], "The wheel"], "Enron": ["A mail"]}
+    lines = [{"text": text, "meta": {"pile_set_name": name}} for name, texts in subsets.items() for text in texts]
+    (tmp_path / "pile.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lm = HeadraceLM(model, tokenizer)
+    measured = run_perplexity(lm, "pile", [str(tmp_path / "pile.jsonl")])
+    assert [(name, len(part.examples)) for name, part in measured.items()] == [
+        ("pile", 6), ("pile.Books3", 3), ("pile.Wikipedia_en", 2)
+    ]  # fmt: skip
+    (tmp_path / "alone.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in subsets["Books3"]))
+    alone = run_perplexity(lm, "alone", [str(tmp_path / "alone.jsonl")])
+    assert list(alone) == ["alone"]
+    for metric, value in alone["alone"].metrics.items():
+        assert measured["pile.Books3"].metrics[metric].value == pytest.approx(value.value, rel=1e-5)

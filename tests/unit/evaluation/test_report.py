@@ -11,7 +11,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import EvalReport
 from headrace.data.tokenizer import TextTokenizer
-from headrace.errors import ConfigError, IntegrityError
+from headrace.errors import ConfigError, DataError, IntegrityError
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.perplexity import run_perplexity
@@ -77,9 +77,9 @@ def test_a_report_holds_every_metric_and_its_examples(
     assert report.facts.mask == "prefix"
     lm = HeadraceLM(model, tokenizer, "prefix")
     expected = {name: run_task(lm, name, task, data) for name, task in CONFIG.tasks.items()}
-    expected["prose"] = run_perplexity(lm, "prose", data["text"])
+    expected |= run_perplexity(lm, "prose", data["text"])
     for name, measured in expected.items():
-        assert read_examples(report.path / "scores" / f"{name}.jsonl") == measured.examples
+        assert read_examples(report.path / "scores" / f"{name}.parquet") == measured.examples
         for metric, value in measured.metrics.items():
             assert report.facts.metrics[f"{name}/{metric}"] == value
     assert len(report.facts.metrics) == 6
@@ -96,7 +96,7 @@ def test_equal_inputs_give_an_equal_digest_and_the_checkpoint_decides_the_mask(
     assert one.digest == two.digest == three.digest
     assert causal.facts.mask == "causal"
     assert causal.facts.data == one.facts.data
-    nats = [read_examples(tmp_path / r / "scores" / "piqa.jsonl")[0].loglikelihoods for r in ("r1", "r4")]
+    nats = [read_examples(tmp_path / r / "scores" / "piqa.parquet")[0].loglikelihoods for r in ("r1", "r4")]
     assert nats[0] != nats[1]
 
 
@@ -139,6 +139,16 @@ def test_the_headline_is_the_metric_asked_for_or_the_first(
     empty = nothing_to_beat(tmp_path / "none", CONFIG, data=data).facts
     assert (empty.checkpoint, empty.metrics, empty.data) == ("", {}, facts.data)
     assert headline(empty, CONFIG) == "nothing measured"
+
+
+def test_a_broken_file_is_found_before_anything_is_scored(
+    seal: Callable[..., Path], data: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "piqa-labels.lst").write_text("0\n1\n2\n")
+    recorder = Recorder()
+    with pytest.raises(DataError, match=r"label='2', and the choices are 0 to 1"):
+        evaluate(seal(tmp_path / "a"), tmp_path / "report", CONFIG, data=data, tracker=recorder)
+    assert (recorder.shares, (tmp_path / "report").exists()) == ([], False)
 
 
 def test_data_that_is_not_there_and_a_broken_checkpoint_leave_no_report(

@@ -107,8 +107,11 @@ def test_scores_do_not_depend_on_the_size_of_batches_or_the_order_of_pairs(model
 def test_logits_taken_in_slices_give_the_same_scores(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = random_pairs(20, seed=4)
     whole = score_pairs(model, pairs)
+    held, project = [], scoring._project
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 3 * model.config.vocab_size)
+    monkeypatch.setattr(scoring, "_project", lambda m, x, room: held.append(len(room)) or project(m, x, room))
     sliced = score_pairs(model, pairs)
+    assert set(held) == {3}
     assert [s.loglikelihood for s in sliced] == pytest.approx([s.loglikelihood for s in whole], abs=1e-5)
 
 
@@ -123,16 +126,32 @@ def test_rows_that_fill_the_context_are_scored_beside_others_that_share_theirs(m
 
 def test_batches_hold_every_index_once_and_no_more_than_they_may() -> None:
     draw = random.Random(0)
-    sizes = [Size(draw.randint(1, 4), draw.randint(1, 40), draw.randint(0, 10)) for _ in range(200)]
-    made = list(batches(sizes, 300, 45))
+    sizes = [Size(draw.randint(1, 40), draw.randint(0, 10)) for _ in range(200)]
+    made = list(batches(sizes, 300, context_tokens=45))
     assert sorted(index for batch in made for index in batch) == list(range(200))
     for batch in made:
-        rows, read, new = (
-            sum(sizes[i].rows for i in batch),
-            max(sizes[i].read for i in batch),
-            max(sizes[i].new for i in batch),
-        )
-        assert len(batch) == 1 or (rows * (read + new) <= 300 and read + new <= 45)
+        read, new = max(sizes[i].read for i in batch), max(sizes[i].new for i in batch)
+        assert len(batch) == 1 or (len(batch) * (read + new) <= 300 and read + new <= 45)
+
+
+def test_a_batch_that_is_large_enough_ends_before_padding_fills_it() -> None:
+    sizes = [Size(length) for length in [100] * 11 + [99] * 3 + [40] * 60]
+    lengths = [[sizes[i].read for i in batch] for batch in batches(sizes, 10_000, padding=1 / 16)]
+    assert [len(batch) * max(batch) - sum(batch) for batch in lengths] == [3 * 1 + 60, 0]
+    assert [sizes[i].read for i in next(batches(sizes, 10_000))] == [size.read for size in sizes]
+
+
+def test_a_context_is_read_once_for_all_its_continuations(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(9)
+    context, endings = random_ids(draw, 20), [random_ids(draw, n) for n in (1, 4, 7)]
+    read, projected = [], []
+    hidden, project = model.hidden, scoring._project
+    monkeypatch.setattr(model, "hidden", lambda ids, mask: read.append(ids.numel()) or hidden(ids, mask))
+    monkeypatch.setattr(
+        scoring, "_project", lambda m, states, room: projected.append(len(states)) or project(m, states, room)
+    )
+    score_pairs(model, [Pair(context, ending) for ending in endings])
+    assert (read, projected) == ([20 + 0 + 3 + 6], [1 + 0 + 3 + 6])
 
 
 @pytest.mark.parametrize("length", [1, 2, 9, 10, 11, 19, 20, 21, 57])

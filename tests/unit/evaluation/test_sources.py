@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from headrace.errors import ConfigError, DataError
-from headrace.evaluation.sources import label_files, question, read_task, split_context, uris
+from headrace.evaluation.rows import split_context
+from headrace.evaluation.sources import companions, question, read_task, state, uris
 
 PIQA = {"goal": "Open a jar", "sol1": "twist it", "sol2": "eat it"}
 WINOGRANDE = {"sentence": "Ian ate because _ was hungry.", "option1": "Ian", "option2": "Dennis"}
@@ -52,8 +53,8 @@ def test_labels_may_lie_in_a_file_beside_the_rows(tmp_path: Path) -> None:
     (tmp_path / "w-labels.lst").write_text("2\n1\n")
     assert [row["label"] for row in read_task("piqa", [piqa])] == [1, 0]
     assert [row["answer"] for row in read_task("winogrande", [winogrande])] == ["2", "1"]
-    assert label_files("piqa", piqa) == [str(tmp_path / "p-labels.lst")]
-    assert label_files("hellaswag", piqa) == []
+    assert companions("piqa", piqa) == [str(tmp_path / "p-labels.lst")]
+    assert companions("hellaswag", piqa) == []
 
 
 def test_several_files_are_one_task_and_blank_lines_are_nothing(tmp_path: Path) -> None:
@@ -118,3 +119,20 @@ def test_more_labels_than_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a-labels.lst").write_text("1\n0\n")
     with pytest.raises(DataError, match="2 labels for the 1 rows"):
         read_task("piqa", [write(tmp_path / "a.jsonl", PIQA)])
+
+
+def test_a_data_set_is_found_by_its_name_on_the_hub(tmp_path: Path) -> None:
+    """A folder stands for the hub, as it does for `datasets`."""
+    rows = [{**PIQA, "label": n} for n in (0, 1)]
+    write(tmp_path / "validation.jsonl", *rows)
+    named = f"hub:{tmp_path}:validation"
+    assert [row["label"] for row in read_task("piqa", [named])] == [0, 1]
+    before = state("piqa", named)
+    write(tmp_path / "validation.jsonl", *rows, {**PIQA, "label": 0})
+    assert before != state("piqa", named) == state("piqa", named)
+
+
+@pytest.mark.parametrize("kind", ["raft", "natural_instructions"])
+def test_what_comes_in_files_of_its_own_is_not_sought_on_the_hub(kind: str) -> None:
+    with pytest.raises(ConfigError, match="comes in files of its own"):
+        read_task(kind, ["hub:ought/raft"])

@@ -11,7 +11,8 @@ from lm_eval.api.metrics import mean_stderr
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 from headrace.errors import DataError
 from headrace.evaluation.config import TaskConfig
-from headrace.evaluation.tasks import HeadraceLM, build_task, common_start, run_task
+from headrace.evaluation.examples import common_start
+from headrace.evaluation.tasks import HeadraceLM, build_task, run_task
 from headrace.models.gptj import GPTJ, GPTJConfig
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "eval"
@@ -30,6 +31,10 @@ LOCAL = {
     "winogrande": [
         {"sentence": f"Ian ate {n} and _ paid.", "option1": "Ian", "option2": "Dennis", "answer": str(n % 2 + 1)}
         for n in range(6)
+    ],
+    "mmlu": [
+        {"question": f"{n} + 1?", "subject": "abstract_algebra", "choices": ["1", "2", "3", "4"], "answer": n}
+        for n in range(4)
     ],
     "piqa": [
         {"goal": f"cage {n}", "sol1": "ripped paper", "sol2": "water and a wheel", "label": n % 2} for n in range(6)
@@ -66,6 +71,8 @@ def test_each_task_asks_what_the_harness_defines(data: dict[str, str], tmp_path:
         (query, " turns the wheel."),
     ]
     assert first["winogrande"][:2] == [("Ian ate 0 and Ian", " paid."), ("Ian ate 0 and Dennis", " paid.")]
+    opening = "The following are multiple choice questions (with answers) about abstract algebra.\n\n"
+    assert first["mmlu"][1] == (f"{opening}0 + 1?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:", " B")
     assert first["piqa"][1] == ("Question: cage 0\nAnswer:", " water and a wheel")
 
 
@@ -163,6 +170,32 @@ def test_fewshot_examples_may_stand_before_a_task_of_the_harness(data: dict[str,
     config = TaskConfig(kind="piqa", data="piqa", num_fewshot=1, fewshot="more")
     contexts = asked(config, {**data, "more": str(tmp_path / "more.jsonl")}, _made(tmp_path / "a"))
     assert contexts[0][0] == "Question: jar\nAnswer: eat\n\nQuestion: cage 0\nAnswer:"
+
+
+def test_shots_of_mmlu_are_the_first_of_their_file(data: dict[str, str], tmp_path: Path) -> None:
+    rows = [{**LOCAL["mmlu"][0], "question": f"{n} - 1?", "answer": "BCD"[n]} for n in range(3)]
+    (tmp_path / "dev.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TaskConfig(kind="mmlu", data="mmlu", num_fewshot=2, fewshot="dev")
+    contexts = asked(config, {**data, "dev": str(tmp_path / "dev.jsonl")}, _made(tmp_path / "a"))
+    choices = "A. 1\nB. 2\nC. 3\nD. 4\nAnswer:"
+    shots = f"0 - 1?\n{choices} B\n\n1 - 1?\n{choices} C\n\n"
+    assert contexts[0][0].partition("\n\n")[2] == f"{shots}0 + 1?\n{choices}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"subject": "alchemy"}, "'alchemy', which is no subject"),
+        ({"subject": "astronomy"}, "rows of 2 subjects"),
+        ({"answer": "E"}, "choices are 0 to 3"),
+        ({"choices": ["1"]}, "no list of four texts"),
+    ],
+)
+def test_what_is_no_mmlu_is_refused(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    rows = [{**LOCAL["mmlu"][0], **changes}, LOCAL["mmlu"][1] | ({} if "2" in words else changes)]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=words):
+        build_task("t", TaskConfig(kind="mmlu", data="m"), {"m": str(tmp_path / "m.jsonl")}, _made(tmp_path / "x"))
 
 
 def test_a_pool_that_gives_the_answers_away_is_refused(data: dict[str, str], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import MismatchError
-from headrace.models.masks import Mask, causal, packed_causal, packed_prefix_lm, prefix_lm
+from headrace.models.masks import Mask, causal, forked, packed_causal, packed_prefix_lm, prefix_lm
 
 
 @st.composite
@@ -83,3 +83,31 @@ def test_a_mask_for_other_rows_is_refused_with_both_lengths() -> None:
         prefix_lm([5]).dense(4)
     with pytest.raises(MismatchError, match=r"\(1, 3\) and prefix_BT \(1, 4\)"):
         packed_prefix_lm(torch.ones(1, 3), torch.ones(1, 4))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.lists(st.integers(0, 3), min_size=1, max_size=3)), min_size=2, max_size=2),
+    st.booleans(),
+)
+def test_branches_see_their_trunk_and_themselves_and_stand_where_they_would_alone(
+    rows: list[tuple[int, list[int]]], prompt: bool
+) -> None:
+    """Each branch's tokens see what they would in a row of trunk and branch alone, and nothing else."""
+    tokens = max(trunk + sum(lengths) for trunk, lengths in rows)
+    mask = forked([trunk for trunk, _ in rows], [lengths for _, lengths in rows], prompt=prompt)
+    for row, (seen, (trunk, lengths)) in enumerate(zip(written_out(mask, tokens), rows, strict=True)):
+        start = trunk
+        for length in lengths:
+            branch = range(start, start + length)
+            line = [*range(trunk), *branch]
+            alone = rule([1] * len(line), [prompt and n < trunk for n in range(len(line))])
+            for at, i in enumerate(line):
+                assert [j for j in range(tokens) if seen[i][j]] == [line[n] for n in range(len(line)) if alone[at][n]]
+            if mask.positions_BT is not None:
+                assert mask.positions_BT[row, branch].tolist() == list(range(trunk, trunk + length))
+            start += length
+
+
+def test_rows_that_do_not_fork_are_plain_ones() -> None:
+    assert forked([3, 5], [[2], [1]], prompt=False).dense(6) is None
+    assert forked([3, 5], [[2], [1]], prompt=True).branches_BT is None

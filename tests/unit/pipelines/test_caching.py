@@ -105,3 +105,14 @@ def test_what_was_promoted_answers_only_while_the_registry_says_so(mlflow_store:
         manifest = tree.commit(facts)
     with pytest.raises(IntegrityError, match="gptj@champion is no longer version 1"):
         confirm(dsl.Artifact(uri=str(mlflow_store / "version"), metadata={"digest": manifest.digest}))
+
+
+def test_a_report_is_checked_like_any_artifact_and_bare_numbers_are_not(tmp_path: Path) -> None:
+    made = artifact(tmp_path / "report")
+    report = dsl.Metrics(uri=made.uri, metadata=made.metadata)
+    confirm(report)
+    (tmp_path / "report" / "words.txt").write_text("wards")
+    with pytest.raises(IntegrityError, match="is altered"):
+        confirm(report)
+    for numbers in (dsl.Metrics, dsl.ClassificationMetrics):
+        confirm(numbers(uri=str(tmp_path / "nowhere"), metadata={"documents": 3}))

@@ -12,7 +12,7 @@ from headrace.artifacts import EvalReport
 from headrace.data.corpus import gather_corpus, splits
 from headrace.evaluation.estimate import mean
 from headrace.evaluation.gate import decide
-from headrace.evaluation.scores import FOLDER, Example, columns, write_examples
+from headrace.evaluation.scores import Example, columns, score_file, write_examples
 from headrace.evaluation.tasks import build_task
 from headrace.storage import Stored
 from pipelines.recipes.demo import demo
@@ -44,7 +44,7 @@ def report(folder: Path, ids: Mapping[str, list[str]], right: Mapping[str, float
                 Example(id=one, prompt="", target="", prediction="", scores={"exact_match": float(i < known)})
                 for i, one in enumerate(names)
             ]
-            write_examples(tree.path / FOLDER / f"{name}.jsonl", scored)
+            write_examples(score_file(tree.path, name), scored)
             metrics[f"{name}/exact_match"] = mean(*columns(scored, "exact_match"), name)
         digest = hashlib.sha256(json.dumps(right).encode()).hexdigest()
         tree.commit(EvalReport(checkpoint=digest, mask="prefix", metrics=metrics, data="the demo's"))

@@ -44,15 +44,15 @@ def read(origin: Origin, *, positive_examples: int = 2, negative_examples: int =
         return
     name = task_name(origin.file)
     try:
-        opening = _opening(task, {"Positive Examples": positive_examples, "Negative Examples": negative_examples})
-        instances = _instances(task)
+        opening_text = opening(task, {"Positive Examples": positive_examples, "Negative Examples": negative_examples})
+        found = instances(task)
     except FaultyRecord as error:
         yield Fault(origin.file, 0, str(error))
         return
     source, word = origin.source(_subset(name)), name_word(name)
-    for number, instance in enumerate(instances, start=1):
+    for number, instance in enumerate(found, start=1):
         try:
-            prompt, target = _asked(opening, instance, (word, number))
+            prompt, target = _drawn(opening_text, instance, (word, number))
         except FaultyRecord as error:
             yield Fault(origin.file, number, str(error))
         else:
@@ -78,7 +78,7 @@ def _subset(task: str) -> str:
     return number.group() if number else task
 
 
-def _opening(task: Any, shown: dict[str, int]) -> str:
+def opening(task: Any, shown: dict[str, int]) -> str:
     """What every instance of the task is asked after: its definition and examples."""
     if not isinstance(task, dict):
         raise FaultyRecord(f"is a JSON {type(task).__name__}, not a Natural-Instructions task")
@@ -100,11 +100,12 @@ def _definition(task: Record) -> str:
     return filled_field(first, "Definition").strip()
 
 
-def _instances(task: Record) -> list[Any]:
-    instances = task.get("Instances")
-    if not isinstance(instances, list) or not instances:
+def instances(task: Record) -> list[Any]:
+    """The instances of a task, of which there must be some."""
+    found = task.get("Instances")
+    if not isinstance(found, list) or not found:
         raise FaultyRecord("has no instances" if "Instances" in task else "has no 'Instances'")
-    return instances
+    return found
 
 
 def _input(text: str) -> str:
@@ -112,8 +113,8 @@ def _input(text: str) -> str:
     return f"Input: {text.strip()}\n" if text.strip() else ""
 
 
-def _asked(opening: str, instance: Any, words: tuple[int, int]) -> tuple[str, str]:
-    """Prompt and target of one instance."""
+def asked(opening: str, instance: Any) -> tuple[str, list[str]]:
+    """Prompt of one instance, and every output that would do."""
     if not isinstance(instance, dict):
         raise FaultyRecord(f"is a JSON {type(instance).__name__}, not an instance")
     prompt = f"{opening}\n\n{_input(text_field(instance, 'input'))}Output:"
@@ -126,5 +127,11 @@ def _asked(opening: str, instance: Any, words: tuple[int, int]) -> tuple[str, st
     filled = [output.strip() for output in outputs if output.strip()]
     if not filled:
         raise FaultyRecord("has an empty 'output'")
-    chosen = filled[int(draw(*words)[0]) % len(filled)] if len(filled) > 1 else filled[0]
+    return prompt, filled
+
+
+def _drawn(opening: str, instance: Any, words: tuple[int, int]) -> tuple[str, str]:
+    """Prompt and target of one instance."""
+    prompt, outputs = asked(opening, instance)
+    chosen = outputs[int(draw(*words)[0]) % len(outputs)] if len(outputs) > 1 else outputs[0]
     return joined(prompt, chosen)

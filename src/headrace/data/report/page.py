@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from headrace.data.report.charts import Bar, bars, histogram
 from headrace.data.report.findings import BINS, DataReport, SourceReport
-from headrace.data.report.markup import Html, element, join, table
-from headrace.data.report.style import STYLE
+from headrace.pages.charts import Bar, bars, histogram
+from headrace.pages.document import document, section, tiles
+from headrace.pages.markup import Html, element, table
 
 CHARTED = 36
 """Sources, or families of them, that a chart shows one by one."""
@@ -21,17 +21,8 @@ def page(report: DataReport, title: str) -> str:
     """The whole document."""
     sections = (_mixture, _sources, _duplicates, _contamination, _quarantine, _lengths)
     digests = ", ".join(f"{name} {digest[:12]}" for name, digest in sorted(report.parents.items()))
-    main = element("main", element("h1", title), _tiles(report), *(section(report) for section in sections))
-    head = join(
-        [
-            element("meta", charset="utf-8"),
-            element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("title", title),
-            Html(f"<style>{STYLE}</style>"),
-        ]
-    )
-    body = element("body", main, element("main", element("footer", f"Of {digests}" if digests else "")))
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>{body}</html>\n'
+    parts = (_tiles(report), *(show(report) for show in sections))
+    return document(title, parts, f"Of {digests}" if digests else "")
 
 
 def _tiles(report: DataReport) -> Html:
@@ -43,20 +34,12 @@ def _tiles(report: DataReport) -> Html:
         ("Contaminated", f"{report.overlapping:,}", f"documents, against {report.items:,} evaluation items"),
         ("Quarantined", f"{report.quarantined:,}", "documents that could not be read"),
     ]
-    tiles = [
-        element("div", element("dt", name), element("dd", value, element("small", note)), class_="tile")
-        for name, value, note in shown
-    ]
-    return element("dl", *tiles, class_="tiles")
+    return tiles(shown)
 
 
 def share(part: float, whole: float) -> str:
     """A percentage with a decimal."""
     return f"{100 * part / whole:.1f}\u00a0%" if whole else "0\u00a0%"
-
-
-def _section(title: str, words: str, *parts: object) -> Html:
-    return element("section", element("h2", title), element("p", words), *parts)
 
 
 def _largest(report: DataReport) -> list[tuple[str, SourceReport]]:
@@ -92,7 +75,7 @@ def _sources(report: DataReport) -> Html:
         more = f"{len(charted) - CHARTED:,} more"
         chart[CHARTED:] = [Bar(more, rest, f"{rest:,} ({share(rest, report.tokens)})")]
     heads = ("Source", "Documents", "Tokens", "Share", "Tokens a document")
-    return _section(
+    return section(
         "Sources",
         "Tokens of each source after filtering, end-of-text included.",
         element("div", bars(chart, "Tokens by source"), class_="card"),
@@ -121,7 +104,7 @@ def _lengths(report: DataReport) -> Html:
     words = "Documents by length in tokens. A column holds lengths up to twice those of the one before it."
     more = len(filled) - len(cards)
     note = element("p", f"{more:,} smaller sources are in report.json.") if more else Html()
-    return _section("Lengths", words, element("div", *cards, class_="small"), note)
+    return section("Lengths", words, element("div", *cards, class_="small"), note)
 
 
 def _mixture(report: DataReport) -> Html:
@@ -138,7 +121,7 @@ def _mixture(report: DataReport) -> Html:
     ]
     heads = ("Source", "Asked", "Tokens drawn", "Realised", "Points off")
     words = "Shares of tokens: bars are what was drawn, the lines across them what was asked for."
-    return _section(
+    return section(
         "Mixture",
         words if drawn else "Shares of tokens asked for; none has been drawn yet.",
         element("div", bars(chart, "Realised shares"), class_="card") if drawn else "",
@@ -157,7 +140,7 @@ def _duplicates(report: DataReport) -> Html:
     ]
     heads = ("Source", "Compared", "Exact", "Near", "Contaminated", "Left out")
     listed = [(_where(line), line["reason"]) for line in report.exclusions]
-    return _section(
+    return section(
         "Left out",
         f"Of {report.compared:,} documents {report.exact:,} equal an earlier one, {report.near:,} nearly do, and "
         f"{report.contaminated:,} hold words of an evaluation item.",
@@ -175,7 +158,7 @@ def _contamination(report: DataReport) -> Html:
         return Html()
     rows = [(_where(line), line["item"], _short(line["words"]), f"{line['ngrams']:,}") for line in report.overlaps]
     kept = report.overlapping - report.contaminated
-    return _section(
+    return section(
         "Contamination",
         f"{report.overlapping:,} documents share words with one of {report.items:,} evaluation items"
         + (f"; {kept:,} of them are trained on all the same. " if kept else ". ")
@@ -189,7 +172,7 @@ def _quarantine(report: DataReport) -> Html:
         return Html()
     rows = [(_where(fault), fault.get("reason", "")) for fault in report.faults]
     words = "What could not be read as a document, and is not part of the data."
-    return _section(
+    return section(
         "Quarantined", words, _listing(("Document", "Reason"), rows, report.quarantined, "quarantined documents")
     )
 

@@ -11,13 +11,13 @@ import pytest
 from headrace.config import decode
 from headrace.data.documents import Document
 from headrace.data.filtering.filter import FilterConfig, filter_documents, sign
-from headrace.data.report.charts import Bar, bars, histogram
 from headrace.data.report.findings import BINS, DataReport, Mixed, SourceReport, mix
-from headrace.data.report.markup import element, escape, table
 from headrace.data.report.page import page
 from headrace.data.report.report import write_report
 from headrace.data.shard_files import OpenShards
 from headrace.errors import ConfigError
+from headrace.pages.charts import Bar, bars, histogram
+from headrace.pages.markup import element, escape, table
 
 MakeShards = Callable[..., OpenShards]
 ITEM = "water turns the wheel of the old mill by the river at night"

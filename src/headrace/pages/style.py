@@ -1,4 +1,4 @@
-"""How a data report looks: plain cards and tables, in the reader's light or dark."""
+"""How a report looks: plain cards and tables, in the reader's light or dark."""
 
 STYLE = """
 :root {

@@ -6,7 +6,7 @@ Each says in words what it shows, for those who do not see it, and each bar tell
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.data.report.markup import Html, element, join
+from headrace.pages.markup import Html, element, join
 
 LABEL_WIDTH, BAR_WIDTH, VALUE_WIDTH = 260, 460, 180
 ROW_HEIGHT, BAR_HEIGHT = 26, 16

@@ -1,0 +1,1 @@
+"""The evaluation engine beside lm-evaluation-harness's own model."""

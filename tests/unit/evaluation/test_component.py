@@ -1,0 +1,53 @@
+"""The evaluate step with a real store: what Kubeflow and MLflow come to show."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from kfp import dsl
+
+from components.evaluation.evaluate import evaluate
+from headrace import storage
+from headrace.artifacts import EvalReport
+from headrace.config import encode
+from headrace.data.corpus import CorpusConfig, gather_corpus
+from headrace.evaluation.config import EvalConfig, TaskConfig
+from headrace.evaluation.scores import read_examples, score_file
+from headrace.tracking import client, experiment_id
+from pipelines.caching import confirm
+
+
+def test_an_evaluation_is_shown_by_kubeflow_and_kept_by_mlflow(mlflow_store: Path, seal: Callable[..., Path]) -> None:
+    rows = [{"goal": f"cage {n}", "sol1": "paper", "sol2": "water", "label": n % 2} for n in range(4)]
+    (mlflow_store / "piqa.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    gather_corpus(CorpusConfig(files={"piqa": str(mlflow_store / "piqa.jsonl")}), mlflow_store / "corpus")
+    checkpoint = seal(mlflow_store / "checkpoint")
+    made = {name: str(mlflow_store / name) for name in ("report", "page", "confusion")}
+    report, page = dsl.Metrics(uri=made["report"]), dsl.HTML(uri=made["page"])
+    confusion = dsl.ClassificationMetrics(uri=made["confusion"])
+    digest = {"digest": storage.read_manifest(checkpoint).digest}
+    evaluate.python_func(
+        checkpoint=dsl.Model(uri=str(checkpoint), metadata=digest),
+        corpus=dsl.Dataset(uri=str(mlflow_store / "corpus")),
+        config=encode(EvalConfig(tasks={"piqa": TaskConfig(kind="piqa", data="piqa")})),
+        report=report,
+        page=page,
+        confusion=confusion,
+    )
+    facts = storage.read(made["report"], EvalReport).facts
+    assert report.metadata["piqa/acc"] == facts.metrics["piqa/acc"].value
+    assert Path(page.path).read_bytes() == (Path(made["report"]) / "report.html").read_bytes()
+    for artifact in (report, page, confusion):
+        confirm(artifact)
+    told = confusion.metadata["confusionMatrix"]
+    examples = read_examples(score_file(Path(made["report"]), "piqa"))
+    right = sum(row["row"][n] for n, row in enumerate(told["rows"]))
+    assert right == sum(example.scores["acc"] for example in examples)
+    (run,) = [run for run in client().search_runs([experiment_id()]) if "piqa/acc" in run.data.metrics]
+    assert run.data.metrics["piqa/acc_stderr"] == facts.metrics["piqa/acc"].stderr
+    kept = {
+        file.path
+        for folder in ("", "/scores")
+        for file in client().list_artifacts(run.info.run_id, f"evaluation{folder}")
+    }
+    assert {"evaluation/report.html", "evaluation/evaluation.json", "evaluation/scores/piqa.parquet"} <= kept

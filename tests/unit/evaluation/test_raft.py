@@ -1,0 +1,117 @@
+"""RAFT's rows, prompts and labels, written out by hand."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.data.tokenizer import TextTokenizer
+from headrace.errors import DataError
+from headrace.evaluation.config import TaskConfig
+from headrace.evaluation.raft import companions, read_raft
+from headrace.evaluation.tasks import HeadraceLM, build_task, run_task
+from headrace.models.gptj import GPTJ
+
+REAL = Path(__file__).parents[4] / "shared" / "data" / "eval" / "raft"
+LABELS = ["not a complaint", "complaint"]
+ROWS = [(f"The wheel\nis {n}.", LABELS[n % 2], str(n)) for n in range(4)]
+Make = Callable[..., str]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Lay a task out as RAFT does: `make(settings=False, rows=[...])`."""
+
+    def made(*, settings: bool = True, rows: Any = ROWS, labels: Any = LABELS) -> str:
+        folder = tmp_path / "tweets"
+        folder.mkdir()
+        columns = {"name": "tweets", "data_columns": ["Tweet", "ID"], "label_columns": {"Label": labels}}
+        (folder / "task.json").write_text(json.dumps(columns))
+        if settings:
+            lines = [{"tweets": ["Tweet"]}, {"tweets": "Tell complaints."}]
+            (tmp_path / "prompt_construction_settings.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        with (folder / "train.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("Tweet", "Label", "ID"), *rows])
+        return str(folder / "train.csv")
+
+    return made
+
+
+def contexts(config: TaskConfig, file: str, folder: Path) -> list[tuple[str, Any]]:
+    task = build_task("t", config, {"tweets": file}, folder)
+    task.build_all_requests()
+    return [instance.args for instance in task.instances]
+
+
+def test_a_prompt_is_the_instructions_and_the_columns_that_are_shown(make: Make, tmp_path: Path) -> None:
+    config = TaskConfig(kind="raft", data="tweets")
+    (prompt, manner), *others = contexts(config, make(), tmp_path)
+    assert prompt == "Tell complaints.\n\nTweet: The wheel\nis 0.\nLabel:"
+    assert (manner["until"], manner["do_sample"], len(others)) == (["\n"], False, 3)
+
+
+def test_each_row_is_asked_after_others_and_never_after_itself(make: Make, tmp_path: Path) -> None:
+    config = TaskConfig(kind="raft", data="tweets", num_fewshot=3, fewshot="tweets")
+    for n, (prompt, _) in enumerate(contexts(config, make(), tmp_path)):
+        opening, *shots, asked = prompt.split("\n\n")
+        assert (opening, asked) == ("Tell complaints.", f"Tweet: The wheel\nis {n}.\nLabel:")
+        solved = {f"Tweet: The wheel\nis {m}.\nLabel: {LABELS[m % 2]}" for m in range(4) if m != n}
+        assert len(shots) == 3 and set(shots) == solved
+
+
+def test_by_likelihood_every_label_of_the_task_is_a_choice(
+    make: Make, tmp_path: Path, model: GPTJ, tokenizer: TextTokenizer
+) -> None:
+    file = make(settings=False)
+    config = TaskConfig(kind="raft_likelihood", data="tweets")
+    result = run_task(HeadraceLM(model, tokenizer), "t", config, {"tweets": file})
+    for example, (_, label, number) in zip(result.examples, ROWS, strict=True):
+        assert example.choices == [f" {label}" for label in LABELS]
+        assert (example.id, example.target) == (number, f" {label}")
+        likeliest = example.choices[max((0, 1), key=lambda n: example.loglikelihoods[n])]
+        assert example.prediction == likeliest
+        assert example.scores == {"acc": float(likeliest == f" {label}")}
+
+
+def test_a_task_is_told_by_either_of_its_files(make: Make) -> None:
+    rows = make(settings=False)
+    task = rows.replace("train.csv", "task.json")
+    assert read_raft(rows) == read_raft(task)
+    assert (companions(rows), companions(task)) == ([task], [rows])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rows": [("a", "praise", "0")]}, ["row 1", "Label='praise'", "not a complaint"]),
+        ({"rows": [("a",)]}, ["row 1", "no 'Label'"]),
+        ({"labels": []}, ["lists no labels"]),
+        ({"rows": []}, ["is empty"]),
+    ],
+)
+def test_what_is_no_labelled_task_is_refused_in_one_line(
+    make: Make, tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        build_task("t", TaskConfig(kind="raft", data="tweets"), {"tweets": make(**changes)}, tmp_path)
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+def test_a_task_without_its_description_and_too_few_rows_are_refused(make: Make, tmp_path: Path) -> None:
+    file = make()
+    config = TaskConfig(kind="raft", data="tweets", num_fewshot=4, fewshot="tweets")
+    with pytest.raises(DataError, match="4 rows, and num_fewshot=4"):
+        build_task("t", config, {"tweets": file}, tmp_path)
+    (tmp_path / "tweets" / "task.json").unlink()
+    with pytest.raises(DataError, match=r"task\.json cannot be opened"):
+        read_raft(file)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs the data sets in ../shared, which are not redistributed")
+def test_the_tasks_read_as_they_are_handed_on() -> None:
+    for file in sorted(REAL.glob("*/train.csv")):
+        rows = read_raft(str(file))
+        assert len(rows) == 50 and all(row["choices"][row["label"]] == row["target"] for row in rows)
