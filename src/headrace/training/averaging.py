@@ -11,9 +11,11 @@ Triton and NCCL, and without Triton `should_quantize=True` sends fp32 and does n
 nor sparse messages, nor counts what it sends.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from headrace.errors import ConfigError
@@ -38,8 +40,33 @@ class Synchronizer(Protocol):
     def state(self) -> dict[str, Tensor]:
         """What continuing needs beside this worker's own weights and moments, by name, for safetensors."""
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
+
+
+class Synchronous:
+    """Every gradient is shared, so the weights never part."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def shares_gradients(self, step: int) -> bool:
+        """Always."""
+        return True
+
+    def update(self, step: int) -> None:
+        """Take the optimizer's step, which is the same on all workers."""
+        self._optimizer.step()
+
+    def settle(self, step: int) -> None:
+        """Nothing to do."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

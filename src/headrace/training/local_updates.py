@@ -12,32 +12,7 @@ from torch import Tensor, nn
 
 from headrace.errors import MismatchError
 from headrace.training.averaging import AveragingConfig
-from headrace.training.traffic import Link
-
-
-class Synchronous:
-    """Every gradient is shared, so the weights never part."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-
-    def shares_gradients(self, step: int) -> bool:
-        """Always."""
-        return True
-
-    def update(self, step: int) -> None:
-        """Take the optimizer's step, which is the same on all workers."""
-        self._optimizer.step()
-
-    def settle(self, step: int) -> None:
-        """Nothing to do."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to do."""
+from headrace.training.link import Link
 
 
 class ProxSkip:

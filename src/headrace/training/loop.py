@@ -9,12 +9,14 @@ from headrace import checkpoints
 from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
 from headrace.tracking import Tracker
-from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress, SkippedLog
+from headrace.training.callbacks import Callback, Checkpoints, Feed, Metrics
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
+from headrace.training.logs import LossLog, SkippedLog
 from headrace.training.mirror import Mirror, configured
 from headrace.training.parallel import launch
+from headrace.training.progress import Bar, Progress
 from headrace.training.run import Run
 from headrace.training.step import take_step
 from headrace.training.writer import CheckpointWriter

@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 from headrace.tracking import Tracker
+from headrace.training.link import Link
 from headrace.training.step import StepResult
-from headrace.training.traffic import TRAFFIC_FILE, Link, Traffic
+from headrace.training.traffic import TRAFFIC_FILE, Traffic
 
 
 class Listener(Tracker):
