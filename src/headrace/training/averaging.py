@@ -32,7 +32,7 @@ class Synchronizer(Protocol):
         """Whether the gradients of `step`, from 1, are to be those of all workers' rows together."""
 
     def update(self, step: int) -> None:
-        """Move the weights along their gradients, and exchange what is due after `step`."""
+        """Move the weights along their gradients, and exchange what is due after `step`, unless it is skipped."""
 
     def settle(self, step: int) -> None:
         """Give all workers the weights that the run is to publish; called once, after `step`, the last."""
@@ -108,7 +108,8 @@ class AveragingConfig:
 
     kind: Literal["none", "proxskip", "diloco", "compressed"] = "none"
     """`none` shares every gradient, `proxskip` averages weights at random steps, `diloco` every so many, and
-    `compressed` sends the largest differences of some weights every so many."""
+    `compressed` sends the largest differences of some weights every so many. A step that is skipped takes the
+    exchange that was due after it along."""
     synchronous_steps: int = 200
     """First steps of a run, which share every gradient whatever the kind."""
     probability: float = 0.02

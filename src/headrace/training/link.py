@@ -32,10 +32,19 @@ class Link:
         """Payload that left this worker since it started."""
         self.exchanges = 0
         """Collectives it took part in."""
+        self.collected_bytes = 0
+        """Payload of other workers that arrived here for checkpoints; they count it as sent."""
 
-    @torch.no_grad()
     def mean_(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite every tensor with its mean over all workers, which is the same on all to the last bit."""
+        self._sum(tensors, self.world)
+
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrite every tensor with its sum over all workers, likewise."""
+        self._sum(tensors, 1)
+
+    @torch.no_grad()
+    def _sum(self, tensors: Sequence[Tensor], divisor: int) -> None:
         if self.world == 1:
             return
         for bucket in _buckets(tensors):
@@ -44,9 +53,9 @@ class Link:
             # In a ring each worker passes every share on twice, but for its own.
             share = -(-joined.numel() // self.world) * joined.element_size()
             self._count(2 * (self.world - 1) * share)
-            joined /= self.world
-            for tensor, mean in zip(bucket, joined.split([t.numel() for t in bucket]), strict=True):
-                tensor.copy_(mean.view_as(tensor))
+            joined /= divisor
+            for tensor, found in zip(bucket, joined.split([t.numel() for t in bucket]), strict=True):
+                tensor.copy_(found.view_as(tensor))
 
     def gather(self, message: Tensor) -> list[Tensor]:
         """Every worker's message, by rank; all of equal length, uint8."""
@@ -56,6 +65,18 @@ class Link:
         dist.all_gather(messages, message, group=self._group)
         self._count((self.world - 1) * message.numel() * message.element_size())
         return messages
+
+    @torch.no_grad()
+    def collect(self, tensor: Tensor) -> list[Tensor]:
+        """Copies of a tensor of every worker, by rank, on the CPU of the first one; the others get none."""
+        mine, size = tensor.detach().cpu(), tensor.numel() * tensor.element_size()
+        if self.world == 1:
+            return [mine.clone()]
+        found = [torch.empty_like(mine) for _ in range(self.world)] if self.rank == 0 else None
+        dist.gather(mine, found, dst=0, group=self._group)
+        self._count(size if self.rank else 0)
+        self.collected_bytes += 0 if self.rank else (self.world - 1) * size
+        return found or []
 
     def _count(self, sent: int) -> None:
         self.sent_bytes += sent

@@ -157,10 +157,9 @@ class DiLoCo:
 
     @torch.no_grad()
     def settle(self, step: int) -> None:
-        """Average the weights, unless the last step did."""
+        """Average the weights, also where the last step exchanged: that step may have been skipped."""
         # Not an outer step: after a few inner ones it would be momentum alone.
-        if not self.exchanges(step):
-            self._link.mean_(list(self._weights.values()))
+        self._link.mean_(list(self._weights.values()))
 
     def state(self) -> dict[str, Tensor]:
         """The weights of the last exchange and the outer momentum."""

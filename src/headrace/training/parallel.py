@@ -11,16 +11,17 @@ each cut its matrices between them; without it every process is a replica.
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from headrace.data.batch import TensorBatch
 from headrace.devices import CPU, Device, XlaMesh, pick, xla_devices
 from headrace.errors import ConfigError
+from headrace.training.link import Link
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -48,6 +49,8 @@ class Replicas:
     """How the processes are laid out; None where there is one."""
     spmd: XlaMesh | None = None
     """How the devices are laid out that one process drives, on XLA."""
+    link: Link | None = None
+    """How processes that hold whole weights, each its own, reach one another; None where FSDP shares one model out."""
 
     @property
     def is_main(self) -> bool:
@@ -70,6 +73,11 @@ class Replicas:
         dist.all_reduce(total, group=self.mesh.get_group("data"))
         return total
 
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Add up, over all replicas, the gradients that each has of its own rows; FSDP has done so."""
+        if self.link is not None:
+            self.link.sum_([p.grad for p in model.parameters() if p.grad is not None])
+
     def any(self, here: bool) -> bool:
         """Whether something holds in any process, told to all: a signal reaches each at a time of its own."""
         if self.mesh is None:
@@ -86,10 +94,23 @@ class Replicas:
         dist.broadcast_object_list(decided, src=0)
         return decided[0]  # type: ignore[return-value]
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.mesh is not None:
-            dist.barrier()
+    def apart(self) -> "Replicas":
+        """The same processes, each of which holds the whole model and moves it by itself.
+
+        Raises:
+            ConfigError: XLA drives the devices, or several processes share a model's layers.
+        """
+        if self.spmd is not None:
+            raise ConfigError(
+                "train.averaging is for workers in processes of their own, and one process drives all devices of XLA. "
+                "Set averaging.kind=none or another HEADRACE_DEVICE."
+            )
+        if self.mesh is not None and (tensor := self.mesh["tensor"].size()) > 1:
+            raise ConfigError(
+                f"{MESH} has tensor={tensor}, and with train.averaging every process holds the whole model. "
+                f"Set averaging.kind=none, or leave tensor out of {MESH}."
+            )
+        return replace(self, link=Link())
 
 
 ALONE = Replicas()

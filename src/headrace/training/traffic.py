@@ -17,6 +17,9 @@ TRAFFIC_FILE = "traffic.jsonl"
 class Traffic(Callback):
     """Every step's traffic as a line of `traffic.jsonl`, and as metrics every few steps.
 
+    It is this worker's, and in a ring every worker's alike. A step's checkpoint is collected after its line is
+    written, and told of with the next.
+
     Args:
         link: What is counted.
         workspace: Where the file lies; lines of steps after `resumed_step` are dropped, for those are taken again.
@@ -30,16 +33,17 @@ class Traffic(Callback):
         kept = lines_until(path, resumed_step)
         storage.write_text(path, "".join(kept))
         self._link, self._tracker, self._every_steps = link, tracker, every_steps
-        self._counted = link.sent_bytes
+        self._sent, self._collected = link.sent_bytes, link.collected_bytes
         self._total: int = json.loads(kept[-1])["total_bytes"] if kept else 0
         self._file: TextIO = path.open("a")
 
     def after_step(self, result: StepResult) -> None:
-        """Write what the step sent."""
-        sent = self._link.sent_bytes - self._counted
-        self._counted += sent
+        """Write what was sent, and what other workers sent here for checkpoints, since the step before was written."""
+        sent, collected = self._link.sent_bytes - self._sent, self._link.collected_bytes - self._collected
+        self._sent, self._collected = self._sent + sent, self._collected + collected
         self._total += sent
-        self._file.write(json.dumps({"step": result.step, "sent_bytes": sent, "total_bytes": self._total}) + "\n")
+        line = {"step": result.step, "sent_bytes": sent, "total_bytes": self._total, "collected_bytes": collected}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if result.step % self._every_steps == 0:
             self._tracker.metrics({"traffic/total_bytes": float(self._total)}, step=result.step)
