@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MESH = "HEADRACE_MESH"
+PATIENCE = "HEADRACE_PATIENCE_SECONDS"
+"""How long a process waits for the others before it fails, torch's 30 minutes where it is not set."""
 AXES = ("data", "tensor")
 """The innermost last: its processes are neighbours and have the most to say to each other."""
 
@@ -70,7 +73,8 @@ class Replicas:
         if self.mesh is None:
             return value
         total = value.detach().clone()
-        dist.all_reduce(total, group=self.mesh.get_group("data"))
+        # Apart, all processes are replicas, and their common group alone knows how long to wait.
+        dist.all_reduce(total, group=None if self.link is not None else self.mesh.get_group("data"))
         return total
 
     def sum_gradients(self, model: nn.Module) -> None:
@@ -121,7 +125,8 @@ def launch() -> Replicas:
     """The replicas that torchrun started, or this one process on the device picked.
 
     Raises:
-        ConfigError: A number of processes that is none, a mesh that they do not fill, or a device that is absent.
+        ConfigError: A number of processes that is none, a mesh that they do not fill, a device that is absent, or a
+            patience that is no time.
     """
     device, processes = pick(), os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes == "0":
@@ -136,8 +141,21 @@ def launch() -> Replicas:
     if int(processes) == 1:
         return Replicas(device)
     if not dist.is_initialized():
-        dist.init_process_group(device.backend)
+        dist.init_process_group(device.backend, timeout=patience(os.environ.get(PATIENCE, "")))
     return _laid_out(device, shape)
+
+
+def patience(text: str) -> timedelta | None:
+    """Seconds as a time; None for an empty text.
+
+    Raises:
+        ConfigError: No whole number above 0.
+    """
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigError(f"{PATIENCE}={text!r} is no time to wait. Set whole seconds, 1 or more, or unset it.")
+    return timedelta(seconds=int(text))
 
 
 def mesh_shape(text: str, processes: int) -> dict[str, int]:
