@@ -85,7 +85,7 @@ def work(arguments: dict[str, Any]) -> None:
 
 def slowly(arguments: dict[str, Any]) -> None:
     """Train at a pace at which a run can be killed in its midst."""
-    loop.take_step = lambda *given, **more: (time.sleep(0.05), take_step(*given, **more))[1]
+    loop.take_step = lambda *given, **more: (time.sleep(0.03), take_step(*given, **more))[1]
     work(arguments)
 
 

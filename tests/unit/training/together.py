@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 120.0
-PRELOADED = ["headrace.training.loop", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor.parallel"]
+PRELOADED = [
+    "headrace.training.loop",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+]
 
 
 def context() -> Any:
