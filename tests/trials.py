@@ -13,7 +13,7 @@ from headrace import storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE
 from headrace.errors import HeadraceError
 from headrace.tracking import Tracker
-from headrace.training.callbacks import LOSS_FILE
+from headrace.training.logs import LOSS_FILE
 from headrace.training.loop import train
 
 STEPS, EVERY = 120, 9

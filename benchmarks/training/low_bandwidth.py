@@ -26,10 +26,10 @@ from headrace.config import decode, encode
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.training import optimizer as optimizers
 from headrace.training.averaging import AveragingConfig, CompressionConfig
+from headrace.training.link import Link
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.schedule import ScheduleConfig
 from headrace.training.synchronizers import synchronizer
-from headrace.training.traffic import Link
 
 WORKERS, PARENT_STEPS, STEPS, ROWS, CONTEXT = 2, 500, 1000, 8, 64
 BYTES_PER_SECOND = 100e6 / 8

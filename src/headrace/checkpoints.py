@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ class Contents:
     """Weights by name."""
     optimizer: Mapping[str, "Tensor"] | None
     """Optimizer moments by name; None where training does not go on from here."""
+    workers: Mapping[str, Mapping[str, "Tensor"]] = field(default_factory=dict)
+    """Further tensors by file, where workers hold weights of their own; nobody else may hold these."""
     state: Mapping[str, Any]
     """JSON values: the rest of what continuing needs."""
     tokenizer: Path
@@ -154,7 +156,8 @@ def write(uri: str | Path, contents: Contents) -> Manifest:
     from safetensors.torch import save_file
 
     with storage.writing(uri) as tree:
-        for name, tensors in ((MODEL_FILE, contents.model), (OPTIMIZER_FILE, contents.optimizer)):
+        files = {MODEL_FILE: contents.model, OPTIMIZER_FILE: contents.optimizer, **contents.workers}
+        for name, tensors in files.items():
             if tensors is None:
                 continue
             save_file(dict(tensors), tree.path / name, metadata={"format": "pt"})

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from headrace.config import encode
 from headrace.planner.plan import Plan
-from headrace.training.callbacks import duration
+from headrace.training.progress import duration
 
 GIB = 2**30
 BAR_CELLS = 32

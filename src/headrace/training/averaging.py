@@ -11,9 +11,11 @@ Triton and NCCL, and without Triton `should_quantize=True` sends fp32 and does n
 nor sparse messages, nor counts what it sends.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from headrace.errors import ConfigError
@@ -30,7 +32,7 @@ class Synchronizer(Protocol):
         """Whether the gradients of `step`, from 1, are to be those of all workers' rows together."""
 
     def update(self, step: int) -> None:
-        """Move the weights along their gradients, and exchange what is due after `step`."""
+        """Move the weights along their gradients, and exchange what is due after `step`, unless it is skipped."""
 
     def settle(self, step: int) -> None:
         """Give all workers the weights that the run is to publish; called once, after `step`, the last."""
@@ -38,8 +40,33 @@ class Synchronizer(Protocol):
     def state(self) -> dict[str, Tensor]:
         """What continuing needs beside this worker's own weights and moments, by name, for safetensors."""
 
-    def restore(self, state: dict[str, Tensor]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         """Continue from what `state` returned."""
+
+
+class Synchronous:
+    """Every gradient is shared, so the weights never part."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def shares_gradients(self, step: int) -> bool:
+        """Always."""
+        return True
+
+    def update(self, step: int) -> None:
+        """Take the optimizer's step, which is the same on all workers."""
+        self._optimizer.step()
+
+    def settle(self, step: int) -> None:
+        """Nothing to do."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +108,8 @@ class AveragingConfig:
 
     kind: Literal["none", "proxskip", "diloco", "compressed"] = "none"
     """`none` shares every gradient, `proxskip` averages weights at random steps, `diloco` every so many, and
-    `compressed` sends the largest differences of some weights every so many."""
+    `compressed` sends the largest differences of some weights every so many. A step that is skipped takes the
+    exchange that was due after it along."""
     synchronous_steps: int = 200
     """First steps of a run, which share every gradient whatever the kind."""
     probability: float = 0.02

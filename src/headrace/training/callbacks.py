@@ -1,24 +1,17 @@
-"""What a run does beside computing: logs, metrics, progress and checkpoints, each told after every step."""
+"""What a run does beside computing, told after every step: metrics, the ledger and checkpoints.
 
-import json
-import math
+Logs are in `logs.py`, and what a reader watches in `progress.py`.
+"""
+
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, TextIO
 
-from headrace import storage
 from headrace.checkpoints import Contents
 from headrace.data.ledger_writer import LedgerWriter
 from headrace.data.loader import Provenance
 from headrace.tracking import Tracker
 from headrace.training.step import StepResult
 from headrace.training.writer import CheckpointWriter
-
-LOSS_FILE = "losses.jsonl"
-SKIPPED_FILE = "skipped.jsonl"
-SECONDS_BETWEEN_REPORTS = 1.0
 
 
 class Callback:
@@ -29,81 +22,6 @@ class Callback:
 
     def close(self) -> None:
         """The run has ended, by itself or by an error."""
-
-
-class LossLog(Callback):
-    """Every step as a line of JSON in `losses.jsonl`, its numbers to the last bit.
-
-    Lines of steps after `resumed_step` are dropped: they were taken by a run that was killed before its next
-    checkpoint, and will be taken again.
-    """
-
-    def __init__(self, workspace: Path, resumed_step: int) -> None:
-        path = workspace / LOSS_FILE
-        storage.write_text(path, "".join(_lines_until(path, resumed_step)))
-        self._file: TextIO = path.open("a")
-
-    def after_step(self, result: StepResult) -> None:
-        """Write the line and hand it to the operating system, where a killed process cannot lose it."""
-        self._file.write(json.dumps(_values(result)) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-
-def _lines_until(path: Path, step: int) -> list[str]:
-    """Whole lines of a log up to `step`; a killed process may have left half of one at the end."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("}\n")]
-    return [line for line in whole if json.loads(line)["step"] <= step]
-
-
-def _values(result: StepResult) -> dict[str, Any]:
-    """A step as JSON values, which know neither NaN nor infinity; `skipped` is there where it was."""
-    values = {name: value for name, value in asdict(result).items() if (name, value) != ("skipped", "")}
-    finite = {name: not isinstance(value, float) or math.isfinite(value) for name, value in values.items()}
-    return {name: value if finite[name] else None for name, value in values.items()}
-
-
-class SkippedLog(Callback):
-    """Every skipped step and the documents it was fed as a line of JSON in `skipped.jsonl`, and to the tracker.
-
-    Args:
-        workspace: Where the file lies.
-        resumed_step: Lines of later steps are dropped, as those of `losses.jsonl` are.
-        documents: What the present step was fed.
-        skipped: All steps skipped so far.
-        tracker: Told.
-    """
-
-    def __init__(
-        self,
-        workspace: Path,
-        resumed_step: int,
-        documents: Callable[[], list[dict[str, Any]]],
-        skipped: Callable[[], list[int]],
-        tracker: Tracker,
-    ) -> None:
-        self._path, self._documents, self._skipped, self._tracker = (
-            workspace / SKIPPED_FILE,
-            documents,
-            skipped,
-            tracker,
-        )
-        if self._path.exists():
-            storage.write_text(self._path, "".join(_lines_until(self._path, resumed_step)))
-
-    def after_step(self, result: StepResult) -> None:
-        """Write the line and tell how many there are."""
-        if not result.skipped:
-            return
-        with self._path.open("a") as file:
-            file.write(json.dumps(_values(result) | {"documents": self._documents()}) + "\n")
-        steps = self._skipped()
-        self._tracker.metrics({"skipped_steps": len(steps)}, step=result.step)
-        self._tracker.tags({"headrace.skipped_steps": ", ".join(map(str, steps[-100:]))})
 
 
 class Feed(Callback):
@@ -152,63 +70,6 @@ class Metrics(Callback):
         self._tokens, self._since = 0, now
 
 
-class Progress(Callback):
-    """Loss, speed and time left as one line, about once a second.
-
-    Args:
-        report: Takes the line and the share of steps taken, such as `Tracker.progress`.
-        steps: Steps of the whole run.
-    """
-
-    def __init__(self, report: Callable[[str, float], None], steps: int) -> None:
-        self._report, self._steps = report, steps
-        self._taken = self._tokens = 0
-        self._started, self._reported = time.perf_counter(), -math.inf
-
-    def after_step(self, result: StepResult) -> None:
-        """Report the first step, the last, and what a reader can follow in between."""
-        self._taken += 1
-        self._tokens += result.tokens
-        now = time.perf_counter()
-        if now - self._reported >= SECONDS_BETWEEN_REPORTS or result.step == self._steps:
-            self._reported = now
-            self._report(self._line(result, now - self._started), result.step / self._steps)
-
-    def _line(self, result: StepResult, seconds: float) -> str:
-        """The state of the run, `seconds` after it was started or resumed."""
-        left = seconds / self._taken * (self._steps - result.step)
-        return (
-            f"step {result.step:,}/{self._steps:,} · loss {result.loss:.3f} · "
-            f"{self._tokens / seconds:,.0f} tokens/s · {duration(left)} left"
-        )
-
-
-class Bar(Callback):
-    """The same line beside a bar on standard error, for who runs a step by hand."""
-
-    def __init__(self, steps: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = BarColumn(), TextColumn("{task.description}")
-        self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task("starting", total=1.0)
-        self._progress = Progress(self._show, steps)
-        self._bar.start()
-
-    def _show(self, text: str, fraction: float) -> None:
-        self._bar.update(self._task, description=text, completed=fraction)
-
-    def after_step(self, result: StepResult) -> None:
-        """Move the bar."""
-        self._progress.after_step(result)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._bar.stop()
-
-
 class Checkpoints(Callback):
     """A resumable checkpoint every few steps, written in the background, and at once where one is asked for.
 
@@ -254,13 +115,3 @@ class Checkpoints(Callback):
         """Let a write that has begun end."""
         if self._writer is not None:
             self._writer.close()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader would say them: `48 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -17,8 +17,8 @@ from headrace.artifacts import LEDGER_FILE, MODEL_FILE, OPTIMIZER_FILE, Checkpoi
 from headrace.config import encode
 from headrace.devices import pick
 from headrace.errors import TrainingError
-from headrace.training.callbacks import LOSS_FILE
 from headrace.training.config import TrainConfig
+from headrace.training.logs import LOSS_FILE
 from headrace.training.loop import train
 from headrace.training.rehearsal import Rehearsal, Work
 

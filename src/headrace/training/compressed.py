@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from headrace.training.averaging import AveragingConfig
 from headrace.training.compression import compress, decompress, offered
+from headrace.training.link import Link
 from headrace.training.local_updates import taken_from
-from headrace.training.traffic import Link
 
 
 class Compressed:

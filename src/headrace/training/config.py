@@ -8,6 +8,7 @@ from headrace.checkpoints import CheckpointPolicy
 from headrace.data.loader import LoaderConfig
 from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJConfig
+from headrace.training.averaging import AveragingConfig
 from headrace.training.guard import GuardConfig
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.schedule import ScheduleConfig
@@ -35,6 +36,8 @@ class TrainConfig:
     """Weight of logsumexp(logits)² beside the cross entropy."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Which steps are skipped rather than taken; none by default, where the first that should be ends the run."""
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    """How several processes stay together: by every gradient, or, over slow links, by averages now and then."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of products and activations; weights, their gradients and the optimizer's moments are always fp32. With fp16 the
     loss is scaled up, that small gradients survive."""

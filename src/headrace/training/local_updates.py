@@ -12,32 +12,7 @@ from torch import Tensor, nn
 
 from headrace.errors import MismatchError
 from headrace.training.averaging import AveragingConfig
-from headrace.training.traffic import Link
-
-
-class Synchronous:
-    """Every gradient is shared, so the weights never part."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-
-    def shares_gradients(self, step: int) -> bool:
-        """Always."""
-        return True
-
-    def update(self, step: int) -> None:
-        """Take the optimizer's step, which is the same on all workers."""
-        self._optimizer.step()
-
-    def settle(self, step: int) -> None:
-        """Nothing to do."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to do."""
+from headrace.training.link import Link
 
 
 class ProxSkip:
@@ -182,10 +157,9 @@ class DiLoCo:
 
     @torch.no_grad()
     def settle(self, step: int) -> None:
-        """Average the weights, unless the last step did."""
+        """Average the weights, also where the last step exchanged: that step may have been skipped."""
         # Not an outer step: after a few inner ones it would be momentum alone.
-        if not self.exchanges(step):
-            self._link.mean_(list(self._weights.values()))
+        self._link.mean_(list(self._weights.values()))
 
     def state(self) -> dict[str, Tensor]:
         """The weights of the last exchange and the outer momentum."""

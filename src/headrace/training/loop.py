@@ -2,21 +2,25 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from headrace import checkpoints
 from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
 from headrace.tracking import Tracker
-from headrace.training.callbacks import Bar, Callback, Checkpoints, Feed, LossLog, Metrics, Progress, SkippedLog
+from headrace.training.callbacks import Callback, Checkpoints, Feed, Metrics
 from headrace.training.config import TrainConfig
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
+from headrace.training.logs import LossLog, SkippedLog
 from headrace.training.mirror import Mirror, configured
 from headrace.training.parallel import launch
+from headrace.training.progress import Bar, Progress
 from headrace.training.run import Run
 from headrace.training.step import take_step
+from headrace.training.traffic import Traffic
 from headrace.training.writer import CheckpointWriter
 
 INDECISIVE = ("checkpoint_every_steps", "checkpoints", "log_every_steps")
@@ -37,9 +41,10 @@ def train(
 
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
     `workspace` and takes the same steps, to the last bit, as if nothing had happened. On another number of
-    processes it goes on too, with the same batches and the same steps but for rounding. SIGTERM makes it save the
-    step in progress and end. Where `HEADRACE_CHECKPOINT_MIRROR` names a directory or bucket, checkpoints are copied
-    there, and found there when the workspace is lost.
+    processes it goes on too, with the same batches and the same steps but for rounding; where `config.averaging` has
+    workers train apart, from the means of what they were. SIGTERM makes it save the step in progress and end. Where
+    `HEADRACE_CHECKPOINT_MIRROR` names a directory or bucket, checkpoints are copied there, and found there when the
+    workspace is lost.
 
     Every process that torchrun started calls this with the same arguments and sees the same files; the main one
     writes them.
@@ -78,19 +83,28 @@ def train(
             run.restore(latest)
         callbacks = callbacks_of(run, home, latest, tracker, stack)
         saving = checkpoints_of(run, home, mirror, tracker, stack)
-        for batch in run.batches():
-            result = take_step(
-                run.model, run.optimizer, batch, config, run.step + 1, replicas, scale=run.scale, guard=run.guard
-            )
-            run.record(result)
-            for callback in (*callbacks, saving):
-                callback.after_step(result)
-            if replicas.any(told_to_stop.asked):
-                saving.write_now()
-                raise stopped_after(run.step)
+        take_steps(run, [*callbacks, saving], saving, told_to_stop)
         saving.finish()
     contents = run.contents(resumable=False)
     return replicas.agree(lambda: checkpoints.write(output_uri, contents))
+
+
+def take_steps(run: Run, callbacks: Sequence[Callback], saving: Checkpoints, told_to_stop: Interruption) -> None:
+    """Take all steps that remain.
+
+    Raises:
+        TrainingError: A step that would do harm and may not be skipped.
+        Interrupted: SIGTERM came to any process; the steps so far are saved.
+    """
+    more: dict[str, Any] = {"scale": run.scale, "guard": run.guard, "averaging": run.averaging}
+    for batch in run.batches():
+        result = take_step(run.model, run.optimizer, batch, run.config, run.step + 1, run.replicas, **more)
+        run.finish_step(result)
+        for callback in callbacks:
+            callback.after_step(result)
+        if run.replicas.any(told_to_stop.asked):
+            saving.write_now()
+            raise stopped_after(run.step)
 
 
 def newest(run: Run, home: Path, output_uri: str, mirror: Mirror | None) -> Path | None:
@@ -114,28 +128,31 @@ def callbacks_of(
 
     The main process alone has any.
     """
-    config = run.config
     if not run.replicas.is_main:
         return []
-    ledger = run.keep_ledger(home / LEDGER_FILE, None if latest is None else latest / LEDGER_FILE)
-    callbacks = [
-        LossLog(home, run.step),
-        SkippedLog(home, run.step, run.fed_documents, lambda: run.guard.skipped, tracker),
-        Feed(ledger, run.fed),
-        Metrics(tracker, config.log_every_steps, lambda: measured(run)),
-        Progress(tracker.progress, config.steps),
-    ]
-    if sys.stderr.isatty():
-        callbacks.append(Bar(config.steps))
+    callbacks = [*logs_of(run, home, latest, tracker), *shown_by(run, tracker)]
     for callback in callbacks:
         stack.callback(callback.close)
     return callbacks
 
 
-def measured(run: Run) -> dict[str, float]:
-    """What a run's metrics tell beside its steps."""
-    cut = {f"cut/{source}": float(count) for source, count in run.cut().items()}
-    return cut | {"data/wait_seconds": run.waited_seconds()}
+def logs_of(run: Run, home: Path, latest: Path | None, tracker: Tracker) -> Iterator[Callback]:
+    """What writes files in the workspace, from the step on that the run has reached."""
+    feeder = run.feeder
+    yield LossLog(home, run.step)
+    yield SkippedLog(home, run.step, feeder.fed_documents, lambda: run.guard.skipped, tracker)
+    if run.replicas.link is not None:
+        yield Traffic(run.replicas.link, home, run.step, tracker, run.config.log_every_steps)
+    ledger = feeder.keep_ledger(home / LEDGER_FILE, run.step, None if latest is None else latest / LEDGER_FILE)
+    yield Feed(ledger, feeder.fed)
+
+
+def shown_by(run: Run, tracker: Tracker) -> Iterator[Callback]:
+    """What a reader follows: metrics, a line of progress and, on a terminal, a bar."""
+    yield Metrics(tracker, run.config.log_every_steps, run.feeder.measured)
+    yield Progress(tracker.progress, run.config.steps)
+    if sys.stderr.isatty():
+        yield Bar(run.config.steps)
 
 
 def checkpoints_of(

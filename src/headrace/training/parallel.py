@@ -11,16 +11,18 @@ each cut its matrices between them; without it every process is a replica.
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from headrace.data.batch import TensorBatch
 from headrace.devices import CPU, Device, XlaMesh, pick, xla_devices
 from headrace.errors import ConfigError
+from headrace.training.link import Link
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MESH = "HEADRACE_MESH"
+PATIENCE = "HEADRACE_PATIENCE_SECONDS"
+"""How long a process waits for the others before it fails, torch's 30 minutes where it is not set."""
 AXES = ("data", "tensor")
 """The innermost last: its processes are neighbours and have the most to say to each other."""
 
@@ -48,6 +52,8 @@ class Replicas:
     """How the processes are laid out; None where there is one."""
     spmd: XlaMesh | None = None
     """How the devices are laid out that one process drives, on XLA."""
+    link: Link | None = None
+    """How processes that hold whole weights, each its own, reach one another; None where FSDP shares one model out."""
 
     @property
     def is_main(self) -> bool:
@@ -67,8 +73,14 @@ class Replicas:
         if self.mesh is None:
             return value
         total = value.detach().clone()
-        dist.all_reduce(total, group=self.mesh.get_group("data"))
+        # Apart, all processes are replicas, and their common group alone knows how long to wait.
+        dist.all_reduce(total, group=None if self.link is not None else self.mesh.get_group("data"))
         return total
+
+    def sum_gradients(self, model: nn.Module) -> None:
+        """Add up, over all replicas, the gradients that each has of its own rows; FSDP has done so."""
+        if self.link is not None:
+            self.link.sum_([p.grad for p in model.parameters() if p.grad is not None])
 
     def any(self, here: bool) -> bool:
         """Whether something holds in any process, told to all: a signal reaches each at a time of its own."""
@@ -86,10 +98,23 @@ class Replicas:
         dist.broadcast_object_list(decided, src=0)
         return decided[0]  # type: ignore[return-value]
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.mesh is not None:
-            dist.barrier()
+    def apart(self) -> "Replicas":
+        """The same processes, each of which holds the whole model and moves it by itself.
+
+        Raises:
+            ConfigError: XLA drives the devices, or several processes share a model's layers.
+        """
+        if self.spmd is not None:
+            raise ConfigError(
+                "train.averaging is for workers in processes of their own, and one process drives all devices of XLA. "
+                "Set averaging.kind=none or another HEADRACE_DEVICE."
+            )
+        if self.mesh is not None and (tensor := self.mesh["tensor"].size()) > 1:
+            raise ConfigError(
+                f"{MESH} has tensor={tensor}, and with train.averaging every process holds the whole model. "
+                f"Set averaging.kind=none, or leave tensor out of {MESH}."
+            )
+        return replace(self, link=Link())
 
 
 ALONE = Replicas()
@@ -100,7 +125,8 @@ def launch() -> Replicas:
     """The replicas that torchrun started, or this one process on the device picked.
 
     Raises:
-        ConfigError: A number of processes that is none, a mesh that they do not fill, or a device that is absent.
+        ConfigError: A number of processes that is none, a mesh that they do not fill, a device that is absent, or a
+            patience that is no time.
     """
     device, processes = pick(), os.environ.get("WORLD_SIZE", "1")
     if not processes.isdecimal() or processes == "0":
@@ -115,8 +141,21 @@ def launch() -> Replicas:
     if int(processes) == 1:
         return Replicas(device)
     if not dist.is_initialized():
-        dist.init_process_group(device.backend)
+        dist.init_process_group(device.backend, timeout=patience(os.environ.get(PATIENCE, "")))
     return _laid_out(device, shape)
+
+
+def patience(text: str) -> timedelta | None:
+    """Seconds as a time; None for an empty text.
+
+    Raises:
+        ConfigError: No whole number above 0.
+    """
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigError(f"{PATIENCE}={text!r} is no time to wait. Set whole seconds, 1 or more, or unset it.")
+    return timedelta(seconds=int(text))
 
 
 def mesh_shape(text: str, processes: int) -> dict[str, int]:

@@ -35,7 +35,7 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
     model.recompute = recompute.asked()
     if replicas.spmd is not None:
         return spread_weights(model.to(replicas.device.torch), replicas.spmd)
-    if replicas.mesh is None:
+    if replicas.mesh is None or replicas.link is not None:
         return model.to(replicas.device.torch)
     from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 

@@ -7,11 +7,13 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from headrace.data.batch import Batch, TensorBatch
 from headrace.errors import TrainingError
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask, packed_causal, packed_prefix_lm
+from headrace.training.averaging import Synchronizer, Synchronous
 from headrace.training.config import TrainConfig
 from headrace.training.guard import Guard
 from headrace.training.loss import SummedLoss, summed_loss
@@ -40,6 +42,18 @@ class StepResult:
     """Why the weights were not moved; empty where they were."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """What a step scores, and whose labels its gradient is the mean over."""
+
+    everywhere: int
+    """Labels of all replicas."""
+    here: int
+    """Labels of this one."""
+    shared: bool
+    """Whether the gradient is that of all replicas' rows together, or each one's own."""
+
+
 def take_step(
     model: GPTJ,
     optimizer: torch.optim.Optimizer,
@@ -50,6 +64,7 @@ def take_step(
     *,
     scale: LossScale | None = None,
     guard: Guard | None = None,
+    averaging: Synchronizer | None = None,
 ) -> StepResult:
     """Move the weights once, along the mean gradient over all labels of the batch.
 
@@ -62,60 +77,92 @@ def take_step(
         replicas: Who takes the step together; every one returns the same result.
         scale: For fp16; where gradients overflow, it is lowered and the same step is tried again.
         guard: Knows the steps before, and which to skip.
+        averaging: Moves the weights. Where it does not share the step's gradients, each replica's are the mean over
+            its own labels. The result tells the loss over all labels and the mean of the gradients' norms, so that
+            what is not finite on one replica is on none, and all skip the step and its exchange, or none does.
 
     Raises:
         TrainingError: No label, or a step that would be skipped and may not be; the weights are as they were.
     """
-    labels, tokens = replicas.sum(torch.tensor([batch.scored(), batch.filled()])).tolist()
-    if not labels:
+    averaging, here = averaging or Synchronous(optimizer), batch.scored()
+    everywhere, tokens = replicas.sum(torch.tensor([here, batch.filled()])).tolist()
+    if not everywhere:
         raise TrainingError(f"Step {step:,} has no label to learn from. Check the objectives of train.data.sources.")
-    loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
-    while scale is not None and math.isfinite(loss_value) and not math.isfinite(norm_value) and scale.lower():
-        optimizer.zero_grad(set_to_none=True)
-        loss_value, norm_value = _differentiate(model, batch, config, labels, replicas, scale)
-    skipped = (guard or Guard(config.guard)).objection(step, loss=loss_value, grad_norm=norm_value)
-    if scale is not None and not skipped:
-        scale.count_step()
+    labels = _Labels(everywhere, here, averaging.shares_gradients(step))
+    loss, grad_norm = _differentiate(model, batch, config, labels, replicas, scale)
+    skipped = (guard or Guard(config.guard)).objection(step, loss=loss, grad_norm=grad_norm)
     learning_rate = config.schedule.learning_rate(step - 1)
     if not skipped:
+        if scale is not None:
+            scale.count_step()
         set_learning_rate(optimizer, learning_rate)
-        optimizer.step()
+        averaging.update(step)
     optimizer.zero_grad(set_to_none=True)
     replicas.device.finish_step()
     return StepResult(
         step=step,
-        loss=loss_value,
-        grad_norm=norm_value,
+        loss=loss,
+        grad_norm=grad_norm,
         learning_rate=learning_rate,
-        labels=labels,
+        labels=everywhere,
         tokens=tokens,
         skipped=skipped,
     )
 
 
 def _differentiate(
-    model: GPTJ, batch: Batch, config: TrainConfig, labels: int, replicas: Replicas, scale: LossScale | None
+    model: GPTJ, batch: Batch, config: TrainConfig, labels: _Labels, replicas: Replicas, scale: LossScale | None
 ) -> tuple[float, float]:
-    """Leave the clipped gradient of the mean over all labels in the weights; tell the loss and the norm before."""
-    device, factor = replicas.device, 1.0 if scale is None else scale.factor
+    """Leave the clipped gradient in the weights; tell the loss and the norm before, the same on every replica."""
+    loss, norm = _try(model, batch, config, labels, replicas, scale.factor if scale else 1.0)
+    while scale is not None and math.isfinite(loss) and not math.isfinite(norm) and scale.lower():
+        for parameter in model.parameters():
+            parameter.grad = None
+        loss, norm = _try(model, batch, config, labels, replicas, scale.factor)
+    return loss, norm
+
+
+def _try(
+    model: GPTJ, batch: Batch, config: TrainConfig, labels: _Labels, replicas: Replicas, factor: float
+) -> tuple[float, float]:
+    """The same, with the loss scaled up by `factor`, whatever comes of it."""
+    everywhere = _on(labels.everywhere, replicas)
+    # A replica whose rows have no label divides zeros by one.
+    divisor = everywhere if labels.shared else _on(max(1, labels.here), replicas)
+    total = _accumulate(model, batch, config, divisor, replicas, factor)
+    if labels.shared:
+        replicas.sum_gradients(model)
+    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+    if not labels.shared:
+        grad_norm = replicas.sum(grad_norm) / replicas.world
+    loss_value, norm_value = torch.stack((replicas.sum(total) / everywhere, grad_norm)).tolist()
+    return loss_value, norm_value
+
+
+def _accumulate(
+    model: GPTJ, batch: Batch, config: TrainConfig, divisor: Tensor, replicas: Replicas, factor: float
+) -> Tensor:
+    """Leave the gradient of the batch's summed loss over `divisor` in the weights; its summed cross entropy."""
+    device = replicas.device
     total = torch.zeros((), device=device.torch)
-    # As a tensor, for XLA would compile a number of Python's into its graph, and again for the next one.
-    count = torch.tensor(float(labels)).to(device.torch)
     for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
         microbatch = batch.rows(start, start + config.microbatch_rows).torch()
         with device.autocast(config.precision):
             loss = forward(model, replicas.put(microbatch), config)
         # Denoising and instructions score a different number of labels per microbatch. Dividing each
         # sum by the step's total weighs every label equally; a mean per microbatch would not.
-        (loss.objective / count * factor).backward()
+        (loss.objective / divisor * factor).backward()
         total += loss.cross_entropy
     if factor != 1.0:
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad /= factor
-    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
-    loss_value, norm_value = torch.stack((replicas.sum(total) / count, grad_norm)).tolist()
-    return loss_value, norm_value
+    return total
+
+
+def _on(count: int, replicas: Replicas) -> Tensor:
+    """A count as a tensor, for XLA would compile a number of Python's into its graph, and again for the next one."""
+    return torch.tensor(float(count)).to(replicas.device.torch)
 
 
 def forward(model: GPTJ, batch: TensorBatch, config: TrainConfig) -> SummedLoss:

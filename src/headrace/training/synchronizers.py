@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from headrace.training.averaging import AveragingConfig, Synchronizer
+from headrace.training.averaging import AveragingConfig, Synchronizer, Synchronous
 from headrace.training.compressed import Compressed
-from headrace.training.local_updates import DiLoCo, ProxSkip, Synchronous
-from headrace.training.traffic import Link
+from headrace.training.link import Link
+from headrace.training.local_updates import DiLoCo, ProxSkip
 
 
 def synchronizer(

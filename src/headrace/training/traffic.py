@@ -1,92 +1,24 @@
-"""What workers say to one another, every byte of it counted.
-
-`Link` is the only way by which the low-bandwidth synchronizers reach `torch.distributed`. It counts the payload
-that leaves this worker; headers and acknowledgements of the transport come on top, some percent of large messages.
-"""
+"""What a run's workers sent, step by step."""
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
-
-import torch
-import torch.distributed as dist
-from torch import Tensor
 
 from headrace import storage
 from headrace.tracking import Tracker
 from headrace.training.callbacks import Callback
+from headrace.training.link import Link
+from headrace.training.logs import lines_until
 from headrace.training.step import StepResult
 
 TRAFFIC_FILE = "traffic.jsonl"
-BUCKET_BYTES = 2**26
-"""Tensors are joined into messages of about this size."""
-
-
-class Link:
-    """The workers that train together, as this one reaches them.
-
-    Args:
-        group: A process group of torch.distributed, the default one where None. Without an initialized one
-            this worker is alone and sends nothing.
-    """
-
-    def __init__(self, group: dist.ProcessGroup | None = None) -> None:
-        self._group = group
-        self._alone = not dist.is_initialized()
-        self.rank = 0 if self._alone else dist.get_rank(group)
-        self.world = 1 if self._alone else dist.get_world_size(group)
-        self.sent_bytes = 0
-        """Payload that left this worker since it started."""
-        self.exchanges = 0
-        """Collectives it took part in."""
-
-    @torch.no_grad()
-    def mean_(self, tensors: Sequence[Tensor]) -> None:
-        """Overwrite every tensor with its mean over all workers, which is the same on all to the last bit."""
-        if self.world == 1:
-            return
-        for bucket in _buckets(tensors):
-            joined = torch.cat([tensor.flatten() for tensor in bucket])
-            dist.all_reduce(joined, group=self._group)
-            # In a ring each worker passes every share on twice, but for its own.
-            share = -(-joined.numel() // self.world) * joined.element_size()
-            self._count(2 * (self.world - 1) * share)
-            joined /= self.world
-            for tensor, mean in zip(bucket, joined.split([t.numel() for t in bucket]), strict=True):
-                tensor.copy_(mean.view_as(tensor))
-
-    def gather(self, message: Tensor) -> list[Tensor]:
-        """Every worker's message, by rank; all of equal length, uint8."""
-        if self.world == 1:
-            return [message]
-        messages = [torch.empty_like(message) for _ in range(self.world)]
-        dist.all_gather(messages, message, group=self._group)
-        self._count((self.world - 1) * message.numel() * message.element_size())
-        return messages
-
-    def _count(self, sent: int) -> None:
-        self.sent_bytes += sent
-        self.exchanges += 1
-
-
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one dtype in their order, as many together as fill a message."""
-    bucket: list[Tensor] = []
-    filled = 0
-    for tensor in tensors:
-        size = tensor.numel() * tensor.element_size()
-        if bucket and (filled + size > BUCKET_BYTES or tensor.dtype != bucket[0].dtype):
-            yield bucket
-            bucket, filled = [], 0
-        bucket.append(tensor)
-        filled += size
-    if bucket:
-        yield bucket
 
 
 class Traffic(Callback):
     """Every step's traffic as a line of `traffic.jsonl`, and as metrics every few steps.
+
+    It is this worker's, and in a ring every worker's alike. A step's checkpoint is collected after its line is
+    written, and told of with the next.
 
     Args:
         link: What is counted.
@@ -98,20 +30,20 @@ class Traffic(Callback):
 
     def __init__(self, link: Link, workspace: Path, resumed_step: int, tracker: Tracker, every_steps: int) -> None:
         path = workspace / TRAFFIC_FILE
-        kept = [(line, entry) for line, entry in _entries(path) if entry["step"] <= resumed_step]
-        storage.write_text(path, "".join(line for line, _ in kept))
-        self._before = kept[-1][1]["total_bytes"] if kept else 0
+        kept = lines_until(path, resumed_step)
+        storage.write_text(path, "".join(kept))
         self._link, self._tracker, self._every_steps = link, tracker, every_steps
-        self._counted = link.sent_bytes
-        self._total = self._before
+        self._sent, self._collected = link.sent_bytes, link.collected_bytes
+        self._total: int = json.loads(kept[-1])["total_bytes"] if kept else 0
         self._file: TextIO = path.open("a")
 
     def after_step(self, result: StepResult) -> None:
-        """Write what the step sent."""
-        sent = self._link.sent_bytes - self._counted
-        self._counted += sent
+        """Write what was sent, and what other workers sent here for checkpoints, since the step before was written."""
+        sent, collected = self._link.sent_bytes - self._sent, self._link.collected_bytes - self._collected
+        self._sent, self._collected = self._sent + sent, self._collected + collected
         self._total += sent
-        self._file.write(json.dumps({"step": result.step, "sent_bytes": sent, "total_bytes": self._total}) + "\n")
+        line = {"step": result.step, "sent_bytes": sent, "total_bytes": self._total, "collected_bytes": collected}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if result.step % self._every_steps == 0:
             self._tracker.metrics({"traffic/total_bytes": float(self._total)}, step=result.step)
@@ -119,10 +51,3 @@ class Traffic(Callback):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-def _entries(path: Path) -> Iterator[tuple[str, dict[str, int]]]:
-    """Whole lines of the file and what they say; a killed process may have left half of one at the end."""
-    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-        if line.endswith("}\n"):
-            yield line, json.loads(line)

@@ -11,6 +11,7 @@ from headrace.config import decode, encode
 from headrace.data.corpus import FACTS_FILES
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.models.gptj import GPTJConfig
+from headrace.training.averaging import AveragingConfig
 from headrace.training.config import TrainConfig
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.schedule import ScheduleConfig
@@ -85,6 +86,20 @@ def test_gptjt_6b_is_finetuned_as_published() -> None:
     assert mixture == {"pile": 0.55, "p3": 0.20, "natural_instructions": 0.20, "cot": 0.05}
     assert made.corpus.sources["natural_instructions"].except_tasks.endswith("test_tasks.txt")
     assert made.base == "checkpoints/gptj-6b"  # where the README has GPT-J imported to
+
+
+def test_gptjt_6b_over_slow_links_differs_in_how_workers_meet_alone() -> None:
+    shared, apart = recipe("gptjt_6b"), recipe("gptjt_6b_decentralized")
+    for stage in (apart.ul2, apart.instruct):
+        assert (stage.averaging.kind, stage.averaging.probability, stage.averaging.synchronous_steps) == (
+            "proxskip",
+            0.02,
+            200,
+        )
+    together = {"averaging": AveragingConfig(), "checkpoint_every_steps": shared.ul2.checkpoint_every_steps}
+    assert shared == dataclasses.replace(
+        apart, ul2=dataclasses.replace(apart.ul2, **together), instruct=dataclasses.replace(apart.instruct, **together)
+    )
 
 
 def test_the_demos_control_differs_in_the_mask_and_the_name_alone() -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from headrace.training.averaging import AveragingConfig, CompressionConfig
 from headrace.training.compressed import Compressed
 from headrace.training.compression import compress, decompress, message_bytes, offered, sent_entries
-from headrace.training.traffic import Link
+from headrace.training.link import Link
 from tests.workers import together
 
 CONFIGS = [

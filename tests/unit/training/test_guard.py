@@ -18,9 +18,9 @@ from headrace.data.ledger import Ledger
 from headrace.errors import ConfigError, TrainingError
 from headrace.tracking import Tracker
 from headrace.training import loop
-from headrace.training.callbacks import LOSS_FILE, SKIPPED_FILE
 from headrace.training.guard import Guard, GuardConfig, bounds
 from headrace.training.inputs import open_inputs
+from headrace.training.logs import LOSS_FILE, SKIPPED_FILE
 from headrace.training.loop import train
 from headrace.training.optimizer import moments
 from headrace.training.run import Run

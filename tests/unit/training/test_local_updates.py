@@ -12,10 +12,10 @@ from headrace.errors import MismatchError
 from headrace.training import averaging
 from headrace.training import optimizer as optimizers
 from headrace.training.averaging import AveragingConfig
+from headrace.training.link import Link
 from headrace.training.local_updates import ProxSkip
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.synchronizers import synchronizer
-from headrace.training.traffic import Link
 from tests.workers import together
 
 WORLD, STEPS = 3, 30

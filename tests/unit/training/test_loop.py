@@ -246,7 +246,7 @@ def test_a_loss_that_explodes_ends_the_run_with_nothing_sealed(tiny, tmp_path: P
 def test_a_terminal_is_shown_a_bar(tiny, tmp_path: Path) -> None:
     script = textwrap.dedent("""
         import sys
-        from headrace.training.callbacks import Bar
+        from headrace.training.progress import Bar
         from headrace.training.step import StepResult
         bar = Bar(4)
         for step in range(1, 5):

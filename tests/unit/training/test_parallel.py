@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from headrace.training import loop
 from headrace.training.config import TrainConfig
 from headrace.training.loop import train
 from headrace.training.optimizer import OptimizerConfig
-from headrace.training.parallel import launch, mesh_shape
+from headrace.training.parallel import launch, mesh_shape, patience
 from headrace.training.step import StepResult
 from tests.unit.training.together import losses, together
 
@@ -185,6 +186,28 @@ def told_alike() -> None:
 
 def test_processes_agree_on_what_only_one_of_them_knows() -> None:
     together(4, told_alike, env={"HEADRACE_MESH": "data=2,tensor=2"})
+
+
+def gives_up() -> None:
+    replicas = launch().apart()
+    if replicas.rank == 1:
+        time.sleep(5)  # as behind a link that has gone, which tells nobody
+        os._exit(0)
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"[Tt]imed out"):
+        replicas.sum(torch.tensor(1))
+    assert time.monotonic() - began < 4.5
+    os._exit(0)
+
+
+def test_a_worker_that_is_not_heard_of_is_waited_for_as_long_as_the_environment_says() -> None:
+    together(2, gives_up, env={"HEADRACE_PATIENCE_SECONDS": "2"})
+
+
+@pytest.mark.parametrize("text", ["0", "soon", "-1", "1.5"])
+def test_a_patience_that_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=f"HEADRACE_PATIENCE_SECONDS='{text}' is no time to wait"):
+        patience(text)
 
 
 @pytest.mark.parametrize(

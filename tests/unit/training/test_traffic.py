@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 from headrace.tracking import Tracker
+from headrace.training.link import Link
 from headrace.training.step import StepResult
-from headrace.training.traffic import TRAFFIC_FILE, Link, Traffic
+from headrace.training.traffic import TRAFFIC_FILE, Traffic
 
 
 class Listener(Tracker):
@@ -29,12 +30,13 @@ def test_each_step_has_a_line_with_the_bytes_it_sent(tmp_path: Path) -> None:
     for step, sent in enumerate((5, 0, 7, 1), start=1):
         link.sent_bytes += sent
         traffic.after_step(result(step))
+        link.collected_bytes += 30 if step == 2 else 0  # by a checkpoint of the second step
     traffic.close()
     assert entries(tmp_path) == [
-        {"step": 1, "sent_bytes": 5, "total_bytes": 5},
-        {"step": 2, "sent_bytes": 0, "total_bytes": 5},
-        {"step": 3, "sent_bytes": 7, "total_bytes": 12},
-        {"step": 4, "sent_bytes": 1, "total_bytes": 13},
+        {"step": 1, "sent_bytes": 5, "total_bytes": 5, "collected_bytes": 0},
+        {"step": 2, "sent_bytes": 0, "total_bytes": 5, "collected_bytes": 0},
+        {"step": 3, "sent_bytes": 7, "total_bytes": 12, "collected_bytes": 30},
+        {"step": 4, "sent_bytes": 1, "total_bytes": 13, "collected_bytes": 0},
     ]
     assert tracker.heard == [(2, {"traffic/total_bytes": 5.0}), (4, {"traffic/total_bytes": 13.0})]
 

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE_SECONDS = 120.0
-PRELOADED = ["headrace.training.loop", "torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor.parallel"]
+PRELOADED = [
+    "headrace.training.loop",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor.parallel",
+]
 
 
 def context() -> Any:
@@ -20,8 +25,8 @@ def context() -> Any:
     return made
 
 
-def together(world: int, function: Callable[..., Any], *arguments: Any, env: Mapping[str, str] | None = None) -> None:
-    """Call a function in `world` processes at once, and see each of them end well."""
+def start(world: int, function: Callable[..., Any], *arguments: Any, env: Mapping[str, str] | None = None) -> list[Any]:
+    """Call a function in `world` processes at once; gives the processes."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -32,6 +37,12 @@ def together(world: int, function: Callable[..., Any], *arguments: Any, env: Map
     ]
     for process in processes:
         process.start()
+    return processes
+
+
+def together(world: int, function: Callable[..., Any], *arguments: Any, env: Mapping[str, str] | None = None) -> None:
+    """The same, and see each of them end well."""
+    processes = start(world, function, *arguments, env=env)
     for process in processes:
         process.join(PATIENCE_SECONDS)
     codes = [process.exitcode for process in processes]

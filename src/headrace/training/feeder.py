@@ -1,0 +1,117 @@
+"""What a run is fed: batches made in the background, where each comes from, and how far the data has been read."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from headrace.data.batch import Batch
+from headrace.data.ledger import Header
+from headrace.data.ledger_writer import LedgerWriter
+from headrace.data.loader import BatchStream, LoaderConfig, Provenance
+from headrace.data.tokenizer import load_tokenizer
+from headrace.data.vocabulary import SpecialTokens
+from headrace.training.inputs import Inputs
+from headrace.training.parallel import Replicas
+
+BATCHES_AHEAD = 2
+"""Batches made while a step computes."""
+
+
+class Feeder:
+    """This replica's part of every batch.
+
+    Replicas that share one model need parts that are all read. Workers that train apart come and go: the rows of a
+    step are cut into at least as many even parts as there are workers, and parts that nobody reads are passed over.
+    So 64 rows are 16 each for four workers, and for three.
+
+    Args:
+        inputs: Shards and their tokenizer.
+        config: Shape and mixture of the batches.
+        vocabulary: Rows of the model's embedding.
+        replicas: Who reads beside this one.
+
+    Raises:
+        ConfigError: As `BatchStream` does, for rows that cannot be shared out.
+    """
+
+    def __init__(self, inputs: Inputs, config: LoaderConfig, vocabulary: int, replicas: Replicas) -> None:
+        self._inputs, self._config = inputs, config
+        special = SpecialTokens(inputs.tokenizer.facts.vocabulary, vocabulary)
+        eos_id = load_tokenizer(inputs.tokenizer.path).eos_id
+        parts = replicas.world if replicas.link is None else even_parts(config.rows, replicas.world)
+        mine = {"replica": replicas.rank, "replicas": parts}
+        self._stream = BatchStream(inputs.shards, config, special, eos_id, **mine)
+        self._read_rows = config.rows // parts * replicas.world
+        self._provenance: Provenance
+        self._waited_seconds = 0.0
+        self.position: dict[str, Any] = self._stream.state()
+        """Where the stream stands after the present step's batch, as JSON values."""
+        self.ledger: Path | None = None
+        """The record of what every step was fed, where one is kept."""
+
+    def restore(self, position: dict[str, Any]) -> None:
+        """Go on from where the stream stood."""
+        self.position = position
+        self._stream.restore(position)
+
+    def batches(self, steps: int) -> Iterator[Batch]:
+        """The next `steps` batches, each made while the step before computes."""
+        with ThreadPoolExecutor(1, "batches") as background:
+            made = deque(background.submit(self._draw) for _ in range(min(BATCHES_AHEAD, steps)))
+            for left in range(steps, 0, -1):
+                began = time.perf_counter()
+                batch, self._provenance, position = made.popleft().result()
+                self._waited_seconds += time.perf_counter() - began
+                if left > BATCHES_AHEAD:
+                    made.append(background.submit(self._draw))
+                self.position = position
+                yield batch
+
+    def _draw(self) -> tuple[Batch, Provenance, dict[str, Any]]:
+        """The next batch, where it comes from, and where the stream stands once it is used."""
+        return self._stream.next(), self._stream.provenance(), self._stream.state()
+
+    def keep_ledger(self, path: Path, step: int, resumed: Path | None = None) -> LedgerWriter:
+        """Begin the record of what the run is fed, or go on after `step` with that of a checkpoint."""
+        shards = self._inputs.shards
+        sources = {name: found.shards for name, found in self._stream.selected.items()}
+        header = Header(shards={name: opened.digest for name, opened in sorted(shards.items())}, sources=sources)
+        self.ledger = path
+        return LedgerWriter(path, header, lambda name, number: shards[name].origin(number), resumed=resumed, step=step)
+
+    def fed(self) -> Provenance:
+        """Where the batch of the present step comes from, the rows that all replicas together read."""
+        read_N = self._provenance.rows_N < self._read_rows
+        return Provenance(*(column_N[read_N] for column_N in self._provenance))
+
+    def fed_documents(self) -> list[dict[str, Any]]:
+        """The same in words: source, `FILE:LINE` and tokens of every part of a document."""
+        fed, sources = self.fed(), list(self._stream.selected.items())
+        parts = zip(*(column.tolist() for column in fed), strict=True)
+        return [
+            {
+                "row": row,
+                "source": sources[source][0],
+                "document": self._inputs.shards[sources[source][1].shards].origin(number),
+                "tokens": [start, stop],
+            }
+            for row, source, number, start, stop in parts
+        ]
+
+    def measured(self) -> dict[str, float]:
+        """Examples of each source of instructions that lost tokens so far, and seconds waited since last asked."""
+        waited, self._waited_seconds = self._waited_seconds, 0.0
+        cut = {
+            f"cut/{name}": float(values["cut"])
+            for name, values in self.position.items()
+            if self._config.sources[name].objective == "instruction"
+        }
+        return cut | {"data/wait_seconds": waited}
+
+
+def even_parts(rows: int, workers: int) -> int:
+    """The fewest equal parts of `rows` that give each worker one; as many as workers where there are too few rows."""
+    return next((parts for parts in range(workers, rows + 1) if rows % parts == 0), workers)
