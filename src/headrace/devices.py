@@ -12,10 +12,12 @@ import resource
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 
+from headrace import peaks
 from headrace.config import nearest
 from headrace.errors import ConfigError
 
@@ -53,21 +55,24 @@ class Device:
         if self.kind == "xla":
             _xla().sync()
 
-    def synchronise(self) -> None:
-        """Wait until all work handed to the device is done, as a clock must before it is read."""
-        if self.kind == "cuda":
-            torch.cuda.synchronize(self.torch)
-        elif self.kind == "xla":
-            _xla().sync(wait=True)
-
     def peak_memory_bytes(self) -> int:
         """Most memory held so far: the device's, or on a CPU the whole process's."""
         if self.kind == "cuda":
             return torch.cuda.max_memory_allocated(self.torch)
         if self.kind == "xla":
             return int(_xla_model().get_memory_info(str(self.torch)).get("peak_bytes_used", 0))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
+        return _peak_process_bytes()
+
+    def peak_flops(self, precision: Precision) -> float | None:
+        """Products a second in `precision` at most: published, or measured on a CPU; None where nobody knows.
+
+        Published are those in 16 bits; fp32 runs on CUDA's TF32 units or slower ones, as torch is set.
+        """
+        if self.kind == "cpu":
+            return peaks.measured_cpu(DTYPES.get(precision, torch.float32))
+        if self.kind == "cuda" and precision != "fp32":
+            return peaks.published(torch.cuda.get_device_name(self.torch))
+        return None
 
     def rng_state(self) -> dict[str, str]:
         """What random draws depend on, as JSON values: the process's generator, and the device's beside it."""
@@ -113,6 +118,19 @@ def xla_compilations() -> int:
 
     found = metrics.metric_data("CompileTime")
     return 0 if found is None else int(found[0])
+
+
+def _peak_process_bytes() -> int:
+    """Most memory this process held.
+
+    `ru_maxrss` would do, but on Linux it counts what the parent held when it started this process.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _own_gpu() -> torch.device:

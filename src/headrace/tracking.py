@@ -75,6 +75,10 @@ class Tracker:
     def progress(self, text: str, fraction: float | None = None) -> None:
         """Say how far the step is, `fraction` between 0 and 1."""
 
+    def machine(self) -> Mapping[str, float]:
+        """What the machine is doing now, by the names of MLflow's system metrics."""
+        return {}
+
 
 def workspace() -> Path:
     """Where a killed task finds its work again: `HEADRACE_WORK`, a volume on a cluster, or under `home()`."""
@@ -189,6 +193,7 @@ class TaskRun(Tracker):
         self.alone = alone
         self._unsent: list[dict[str, Any]] = []
         self._ask_again = 0.0
+        self._monitors: list[Any] = []
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record what was asked for; nested sections become dotted names."""
@@ -216,6 +221,16 @@ class TaskRun(Tracker):
     def progress(self, text: str, fraction: float | None = None) -> None:
         """Say how far the step is; the runner shows it beside the stage."""
         status.report(text=text, fraction=fraction)
+
+    def machine(self) -> Mapping[str, float]:
+        """Load of processors, memory, disk, network and GPUs, as MLflow's own monitors see them."""
+        self._monitors = self._monitors or _monitors()
+        found: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            found |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+            monitor.clear_metrics()
+        return found
 
     def used(self, role: str, digest: str, uri: str) -> None:
         """Record an input artifact as an MLflow dataset, so that lineage can be followed in its UI."""
@@ -320,6 +335,19 @@ def task(config: Mapping[str, Any] | None = None, inputs: Mapping[str, Any] | No
                 run.end(_outcome(error))
         raise
     run.end("FINISHED", FAREWELL_SECONDS)
+
+
+def _monitors() -> list[Any]:
+    """MLflow's monitors of this machine; that of GPUs refuses to be made where there are none."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with contextlib.suppress(Exception):
+        monitors.append(GPUMonitor())
+    return monitors
 
 
 def _outcome(error: BaseException) -> str:

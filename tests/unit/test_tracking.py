@@ -406,6 +406,14 @@ def test_who_the_parent_is_never_comes_from_the_tasks_own_inputs(
     assert parents == [tracking.parent_run("first"), tracking.parent_run("second")]
 
 
+def test_the_machine_is_told_by_mlflows_own_names(pipeline: str) -> None:
+    with tracking.task() as run:
+        first, again = run.machine(), run.machine()
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= first.keys()
+    assert first.keys() == again.keys()
+    assert 0 < again["system/system_memory_usage_percentage"] < 100
+
+
 def test_the_null_tracker_swallows_everything(tmp_path: Path) -> None:
     tracker = Tracker()
     tracker.params({"a": {"b": 1}})

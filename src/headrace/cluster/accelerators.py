@@ -9,6 +9,8 @@ the links of v3: arXiv:2304.01433.
 from dataclasses import dataclass
 from typing import Literal
 
+from headrace.peaks import BF16_FLOPS
+
 GIB = 2**30
 GPU_PRICES = "Google Cloud's on-demand list, us-central1, as known in 2025, machine included; not checked since"
 TPU_PRICES = "Google Cloud's on-demand list, us-central1 (v4: us-central2), as known in 2025; not checked since"
@@ -43,7 +45,7 @@ H100 = Accelerator(
     title="NVIDIA H100 SXM 80 GB",
     kind="cuda",
     memory_gib=80,
-    bf16_flops=989e12,
+    bf16_flops=BF16_FLOPS["H100"],
     fp32_flops=67e12,
     link_bytes_per_second=450e9,
     dollars_per_hour=11.06,
@@ -55,7 +57,7 @@ H200 = Accelerator(
     title="NVIDIA H200 SXM 141 GB",
     kind="cuda",
     memory_gib=141,
-    bf16_flops=989e12,
+    bf16_flops=BF16_FLOPS["H200"],
     fp32_flops=67e12,
     link_bytes_per_second=450e9,
     dollars_per_hour=10.60,
@@ -67,7 +69,7 @@ A100 = Accelerator(
     title="NVIDIA A100 SXM 80 GB",
     kind="cuda",
     memory_gib=80,
-    bf16_flops=312e12,
+    bf16_flops=BF16_FLOPS["A100"],
     fp32_flops=19.5e12,
     link_bytes_per_second=300e9,
     dollars_per_hour=5.07,
@@ -79,7 +81,7 @@ L4 = Accelerator(
     title="NVIDIA L4 24 GB",
     kind="cuda",
     memory_gib=24,
-    bf16_flops=121e12,
+    bf16_flops=BF16_FLOPS["L4"],
     fp32_flops=30.3e12,
     link_bytes_per_second=32e9,
     dollars_per_hour=0.71,

@@ -22,9 +22,9 @@ from headrace.planner.layout import Layout
 from headrace.planner.measure import Measured, measure
 from headrace.planner.memory import Execution, Memory, predict_memory, saved_by_layer
 from headrace.planner.shapes import EMPTY, SHAPES
-from headrace.planner.work import count_parameters, count_work
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
+from headrace.training.work import count_parameters, count_work
 
 FILE = "calibration.json"
 ON_CPU = Execution(layout=Layout())

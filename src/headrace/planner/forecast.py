@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from headrace.cluster.slices import Slice
 from headrace.planner.calibration import Calibration
 from headrace.planner.memory import FP32, Execution
-from headrace.planner.work import StepWork, count_parameters, count_work
 from headrace.training.config import TrainConfig
+from headrace.training.work import StepWork, count_parameters, count_work
 
 TIMES = {"none": 1.0, "selective": 1.05, "layers": 4 / 3}
 """Time of a step by what it computes again: a third more for every forward pass, a little for what is cheap."""

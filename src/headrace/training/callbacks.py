@@ -48,26 +48,29 @@ class Metrics(Callback):
     """Loss, learning rate, gradient norm and speed, every few steps, to the tracker.
 
     Args:
-        tracker: Told.
+        tracker: Told; it adds what the machine is doing.
         every_steps: Steps between two points.
-        more: What else is told at each, by name.
+        more: What else is told at each, by name, given how many steps took how many seconds.
     """
 
-    def __init__(self, tracker: Tracker, every_steps: int, more: Callable[[], Mapping[str, float]] = dict) -> None:
+    def __init__(
+        self, tracker: Tracker, every_steps: int, more: Callable[[int, float], Mapping[str, float]] = lambda *_: {}
+    ) -> None:
         self._tracker, self._every_steps, self._more = tracker, every_steps, more
-        self._tokens, self._since = 0, time.perf_counter()
+        self._steps, self._tokens, self._since = 0, 0, time.perf_counter()
 
     def after_step(self, result: StepResult) -> None:
         """Count, and report when it is time."""
-        self._tokens += result.tokens
+        self._steps, self._tokens = self._steps + 1, self._tokens + result.tokens
         if result.step % self._every_steps:
             return
         now = time.perf_counter()
+        seconds, self._since = now - self._since, now
         measured = {"loss": result.loss, "learning_rate": result.learning_rate, "grad_norm": result.grad_norm}
         measured = {} if result.skipped else measured
-        measured |= self._more()
-        self._tracker.metrics(measured | {"tokens_per_second": self._tokens / (now - self._since)}, step=result.step)
-        self._tokens, self._since = 0, now
+        measured |= {"tokens_per_second": self._tokens / seconds, **self._more(self._steps, seconds)}
+        self._tracker.metrics({**measured, **self._tracker.machine()}, step=result.step)
+        self._steps, self._tokens = 0, 0
 
 
 class Checkpoints(Callback):

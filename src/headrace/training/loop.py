@@ -17,9 +17,11 @@ from headrace.training.interruption import Interruption, stopped_after
 from headrace.training.logs import LossLog, SkippedLog
 from headrace.training.mirror import Mirror, configured
 from headrace.training.parallel import launch
+from headrace.training.profile import Profile, profiled_steps
 from headrace.training.progress import Bar, Progress
 from headrace.training.run import Run
 from headrace.training.step import take_step
+from headrace.training.throughput import Throughput
 from headrace.training.traffic import Traffic
 from headrace.training.writer import CheckpointWriter
 
@@ -145,11 +147,15 @@ def logs_of(run: Run, home: Path, latest: Path | None, tracker: Tracker) -> Iter
         yield Traffic(run.replicas.link, home, run.step, tracker, run.config.log_every_steps)
     ledger = feeder.keep_ledger(home / LEDGER_FILE, run.step, None if latest is None else latest / LEDGER_FILE)
     yield Feed(ledger, feeder.fed)
+    if (steps := profiled_steps()) is not None:
+        yield Profile(steps, home, tracker, run.step)
 
 
 def shown_by(run: Run, tracker: Tracker) -> Iterator[Callback]:
     """What a reader follows: metrics, a line of progress and, on a terminal, a bar."""
-    yield Metrics(tracker, run.config.log_every_steps, run.feeder.measured)
+    devices = 1 if run.replicas.mesh is None else run.replicas.mesh.size()
+    throughput = Throughput(run.config, run.replicas.device, devices)
+    yield Metrics(tracker, run.config.log_every_steps, lambda *span: run.feeder.measured() | throughput.measured(*span))
     yield Progress(tracker.progress, run.config.steps)
     if sys.stderr.isatty():
         yield Bar(run.config.steps)

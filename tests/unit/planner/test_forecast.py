@@ -6,7 +6,7 @@ from headrace.cluster.slices import find_slice
 from headrace.planner.forecast import forecast
 from headrace.planner.layout import Layout
 from headrace.planner.memory import Execution
-from headrace.planner.work import count_parameters, count_work
+from headrace.training.work import count_parameters, count_work
 
 H100X8 = find_slice("h100x8")
 

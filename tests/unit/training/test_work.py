@@ -4,7 +4,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from headrace.models.gptj import GPTJ, GPTJConfig
-from headrace.planner.work import count_parameters, count_work
+from headrace.training.work import count_parameters, count_work
 
 SHAPES = [
     {},
