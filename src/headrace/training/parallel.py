@@ -2,7 +2,7 @@
 
 torchrun starts the processes and its environment says how many there are; nothing in a configuration does. A step
 is the same however many take it: labels are counted over all replicas before any loss is divided by them, and
-gradients are summed.
+gradients are summed. Replicas that train apart (`averaging.py`) take steps of their own between exchanges.
 
 `HEADRACE_MESH` lays the processes out. `data=4,tensor=2` makes four replicas of eight processes, and the two of
 each cut its matrices between them; without it every process is a replica.

