@@ -14,7 +14,7 @@ import pytest
 from headrace import registry, storage, tracking
 from headrace.artifacts import MODEL_FILE, Checkpoint, ModelVersion, Rule, Verdict
 from headrace.errors import ConfigError, HeadraceError, IntegrityError, MismatchError
-from headrace.registry import CHAMPION, PREVIOUS, Version
+from headrace.registry import CHAMPION, PREVIOUS, Version, promotion, registration
 
 RULES = (Rule(name="beats champion", passed=True, reason="0.87 beats 0.52.", numbers={"p": 0.001}),)
 
@@ -329,7 +329,8 @@ def promote_and_die(folder: Path, verdict: Path, writes: int, seconds: float) ->
                 os.kill(os.getpid(), signal.SIGKILL)
             return getattr(made, name)  # type: ignore[no-any-return]
 
-    registry.client = lambda: Dying()  # type: ignore[assignment]
+    for module in (promotion, registration):
+        module.client = lambda: Dying()
     signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     run_id = tracking.nested_run("run-2", "promote")
     if seconds:

@@ -1,0 +1,55 @@
+"""A version made: its files, and everything that it is known by, at once."""
+
+import json
+
+from headrace.artifacts import Checkpoint, Verdict
+from headrace.config import encode
+from headrace.mlflow_server import client
+from headrace.registry.versions import CHECKPOINT, EVIDENCE, VERDICT, Version, names, numbered, versions
+from headrace.storage import Stored
+
+FOLDER, VERDICT_FOLDER = "checkpoint", "verdict"
+"""Where a registered checkpoint and its verdict lie among its run's artifacts."""
+TAG_CHARACTERS = 100_000
+"""Longest value MLflow takes for a version's tag."""
+
+
+def create_model(name: str) -> None:
+    """Create the registered model, unless it exists."""
+    from mlflow.exceptions import MlflowException
+
+    if name not in names():
+        try:
+            client().create_registered_model(name)
+        except MlflowException:
+            if name not in names():  # nobody else created it in between
+                raise
+
+
+def find(name: str, checkpoint: str, verdict: str) -> Version | None:
+    """The version that an interrupted promotion on the same verdict has left."""
+    known = (version for version in versions(name) if version.checkpoint == checkpoint)
+    return next((version for version in known if version.tags.get(VERDICT) == verdict), None)
+
+
+def register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], run_id: str) -> Version:
+    """Copy the files to the run, then create the version with everything it is known by at once."""
+    client().log_artifacts(run_id, str(checkpoint.path), FOLDER)
+    client().log_artifacts(run_id, str(verdict.path), VERDICT_FOLDER)
+    source = f"{client().get_run(run_id).info.artifact_uri}/{FOLDER}"
+    tags = {CHECKPOINT: checkpoint.digest, VERDICT: verdict.digest, EVIDENCE: _evidence(verdict.facts)}
+    made = client().create_model_version(name, source, run_id, tags=tags)
+    return numbered(name, int(made.version))
+
+
+def _evidence(verdict: Verdict) -> str:
+    """The verdict as JSON, cut to what a tag can hold; the whole of it lies beside the checkpoint."""
+    values = encode(verdict)
+    text = json.dumps(values)
+    if len(text) > TAG_CHARACTERS:
+        brief = [{**rule, "reason": rule["reason"][:500], "numbers": {}} for rule in values["rules"]]
+        text = json.dumps({**values, "rules": brief})
+    while len(text) > TAG_CHARACTERS:
+        brief = brief[: len(brief) // 2]
+        text = json.dumps({**values, "rules": brief})
+    return text
