@@ -3,7 +3,7 @@
 from headrace.artifacts import ModelVersion, Verdict
 from headrace.errors import IntegrityError
 from headrace.registry.succession import incumbent, was_rolled_back
-from headrace.registry.versions import champion
+from headrace.registry.versions import look
 
 
 def confirm_verdict(verdict: Verdict) -> None:
@@ -22,7 +22,8 @@ def confirm_version(facts: ModelVersion) -> None:
     Raises:
         IntegrityError: The alias points elsewhere, or the version is gone.
     """
-    now = champion(facts.name)
+    model = look(facts.name)
+    now = model.aliased(facts.alias) if model else None
     if now is None or now.number != facts.version or now.checkpoint != facts.checkpoint:
         raise IntegrityError(f"{facts.name}@{facts.alias} is no longer version {facts.version}.")
 

@@ -5,9 +5,11 @@ import urllib.parse
 from pathlib import Path
 
 from headrace import storage
-from headrace.artifacts import Checkpoint, Manifest
+from headrace.artifacts import Checkpoint, Manifest, Verdict
 from headrace.errors import IntegrityError
 from headrace.mlflow_server import client, told_plainly
+from headrace.registry.marks import VERDICT
+from headrace.registry.registration import VERDICT_FOLDER
 from headrace.registry.versions import Version, resolve
 
 
@@ -29,6 +31,19 @@ def fetch(version: Version) -> Path:
             "Promote it again."
         )
     return stored.path
+
+
+def fetch_verdict(version: Version, directory: Path) -> Path:
+    """Bring the verdict that a version was registered with to a directory, verified.
+
+    Raises:
+        IntegrityError: It is not the one that was registered.
+    """
+    with told_plainly():
+        place = Path(client().download_artifacts(version.run_id, VERDICT_FOLDER, str(directory)))
+    if storage.read(place, Verdict).digest != version.tags.get(VERDICT):
+        raise IntegrityError(f"{version.uri} was registered with another verdict than lies beside it. Run the gate.")
+    return place
 
 
 def _download(source: str, directory: Path) -> None:

@@ -5,7 +5,9 @@ import json
 from headrace.artifacts import Checkpoint, Verdict
 from headrace.config import encode
 from headrace.mlflow_server import client
-from headrace.registry.versions import CHECKPOINT, EVIDENCE, VERDICT, Version, names, numbered, versions
+from headrace.registry.lineage import lineage
+from headrace.registry.marks import CHECKPOINT, VERDICT
+from headrace.registry.versions import EVIDENCE, Model, Version, resolve
 from headrace.storage import Stored
 
 FOLDER, VERDICT_FOLDER = "checkpoint", "verdict"
@@ -14,32 +16,21 @@ TAG_CHARACTERS = 100_000
 """Longest value MLflow takes for a version's tag."""
 
 
-def create_model(name: str) -> None:
-    """Create the registered model, unless it exists."""
-    from mlflow.exceptions import MlflowException
-
-    if name not in names():
-        try:
-            client().create_registered_model(name)
-        except MlflowException:
-            if name not in names():  # nobody else created it in between
-                raise
-
-
-def find(name: str, checkpoint: str, verdict: str) -> Version | None:
+def find(model: Model, verdict: Stored[Verdict]) -> Version | None:
     """The version that an interrupted promotion on the same verdict has left."""
-    known = (version for version in versions(name) if version.checkpoint == checkpoint)
-    return next((version for version in known if version.tags.get(VERDICT) == verdict), None)
+    candidate = (version for version in model.versions if version.checkpoint == verdict.facts.candidate)
+    return next((version for version in candidate if version.tags.get(VERDICT) == verdict.digest), None)
 
 
 def register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], run_id: str) -> Version:
     """Copy the files to the run, then create the version with everything it is known by at once."""
     client().log_artifacts(run_id, str(checkpoint.path), FOLDER)
     client().log_artifacts(run_id, str(verdict.path), VERDICT_FOLDER)
-    source = f"{client().get_run(run_id).info.artifact_uri}/{FOLDER}"
+    run = client().get_run(run_id)
     tags = {CHECKPOINT: checkpoint.digest, VERDICT: verdict.digest, EVIDENCE: _evidence(verdict.facts)}
-    made = client().create_model_version(name, source, run_id, tags=tags)
-    return numbered(name, int(made.version))
+    tags |= lineage(checkpoint.manifest, run.data.tags)
+    made = client().create_model_version(name, f"{run.info.artifact_uri}/{FOLDER}", run_id, tags=tags)
+    return resolve(f"{name}/{made.version}")
 
 
 def _evidence(verdict: Verdict) -> str:

@@ -1,15 +1,24 @@
-"""What is registered: versions with their tags and aliases, found by name and reference."""
+"""What is registered: versions with their tags and aliases, found by name and reference.
 
+Where a model has a trail, what the trail says goes before what MLflow's own aliases and tags say: these
+follow it, and may lag behind a promotion that was killed or differ by somebody's hand.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.config import nearest
 from headrace.errors import ConfigError
 from headrace.mlflow_server import client
+from headrace.registry import trail as trails
+from headrace.registry.marks import CHECKPOINT, marks
+from headrace.registry.trail import Trail
 
-CHAMPION, PREVIOUS = "champion", "previous"
-CHECKPOINT, VERDICT, EVIDENCE = "headrace.checkpoint", "headrace.verdict", "headrace.evidence"
-REPLACED, PROMOTED_AT, ROLLED_BACK = "headrace.replaced", "headrace.promoted_at", "headrace.rolled_back"
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+OURS = (CHALLENGER, PREVIOUS, CHAMPION)
+"""Aliases that nothing but the trail decides."""
+EVIDENCE = "headrace.evidence"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +43,24 @@ class Version:
         return f"models:/{self.name}/{self.number}"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """One registered model: its versions, oldest first, and its trail."""
+
+    name: str
+    trail: Trail | None
+    """None where something else than headrace has registered it."""
+    versions: tuple[Version, ...] = ()
+
+    def aliased(self, alias: str) -> Version | None:
+        """The version that an alias names."""
+        return next((version for version in self.versions if alias in version.aliases), None)
+
+    def numbered(self, number: int) -> Version | None:
+        """The version of that number."""
+        return next((version for version in self.versions if version.number == number), None)
+
+
 def names() -> list[str]:
     """All registered model names, sorted."""
     found: list[str] = []
@@ -44,38 +71,61 @@ def names() -> list[str]:
     return sorted(found)
 
 
+def look(name: str) -> Model | None:
+    """A model as it stands; None where none of that name is registered.
+
+    Raises:
+        IntegrityError: Its audit trail is broken.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        registered = client().get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+    trail = trails.read(name, registered.tags)
+    aliases = {alias: int(number) for alias, number in registered.aliases.items()}
+    if trail is not None:
+        aliases = {alias: number for alias, number in aliases.items() if alias not in OURS} | trail.aliases
+    marked = marks(trail.entries) if trail is not None else {}
+    found = client().search_model_versions(f"name = '{name}'", max_results=10_000)
+    made = sorted((_version(entry, aliases, marked) for entry in found), key=lambda version: version.number)
+    return Model(name=name, trail=trail, versions=tuple(made))
+
+
+def _version(entry: Any, aliases: Mapping[str, int], marked: Mapping[int, Mapping[str, str]]) -> Version:
+    number = int(entry.version)
+    return Version(
+        name=entry.name,
+        number=number,
+        aliases=tuple(sorted(alias for alias, at in aliases.items() if at == number)),
+        tags={**entry.tags, **marked.get(number, {})},
+        run_id=entry.run_id or "",
+        created_ms=int(entry.creation_timestamp),
+    )
+
+
+def known(name: str) -> Model:
+    """A model as it stands.
+
+    Raises:
+        ConfigError: No model of that name is registered.
+    """
+    model = look(name) if name else None
+    if model is None:
+        raise ConfigError(f"No model {name!r} is registered. {nearest(name, names())}")
+    return model
+
+
 def versions(name: str) -> list[Version]:
     """Every version of a model, oldest first.
 
     Raises:
         ConfigError: No model of that name is registered.
     """
-    aliases = aliases_of(name)
-    found = client().search_model_versions(f"name = '{name}'", max_results=10_000)
-    return sorted((_version(entry, aliases) for entry in found), key=lambda version: version.number)
-
-
-def aliases_of(name: str) -> dict[str, int]:
-    """Which version each alias of a model names.
-
-    Raises:
-        ConfigError: No model of that name is registered.
-    """
-    if name not in names():
-        raise ConfigError(f"No model {name!r} is registered. {nearest(name, names())}")
-    return {alias: int(number) for alias, number in client().get_registered_model(name).aliases.items()}
-
-
-def _version(entry: Any, aliases: dict[str, int]) -> Version:
-    number = int(entry.version)
-    return Version(
-        name=entry.name,
-        number=number,
-        aliases=tuple(sorted(alias for alias, at in aliases.items() if at == number)),
-        tags=dict(entry.tags),
-        run_id=entry.run_id or "",
-        created_ms=int(entry.creation_timestamp),
-    )
+    return list(known(name).versions)
 
 
 def resolve(reference: str) -> Version:
@@ -86,30 +136,24 @@ def resolve(reference: str) -> Version:
     """
     name, at, alias = reference.removeprefix("models:/").partition("@")
     if at:
-        aliases = aliases_of(name)
-        if alias not in aliases:
+        model = known(name)
+        found = model.aliased(alias)
+        if found is None:
+            aliases = {alias for version in model.versions for alias in version.aliases}
             raise ConfigError(f"{name} has no alias {alias!r}. {nearest(alias, aliases)}")
-        return numbered(name, aliases[alias])
+        return found
     name, slash, number = name.partition("/")
     if not slash or not number.isdecimal():
         raise ConfigError(f"{reference!r} names no version. Write NAME@alias or NAME/NUMBER.")
-    return numbered(name, int(number))
-
-
-def numbered(name: str, number: int) -> Version:
-    """The version of that number.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    known = {version.number: version for version in versions(name)}
-    if number not in known:
-        raise ConfigError(f"{name} has no version {number}. Known: {', '.join(map(str, known)) or 'none'}.")
-    return known[number]
+    model = known(name)
+    found = model.numbered(int(number))
+    if found is None:
+        numbers = ", ".join(str(version.number) for version in model.versions)
+        raise ConfigError(f"{name} has no version {number}. Known: {numbers or 'none'}.")
+    return found
 
 
 def champion(name: str) -> Version | None:
     """The version served now; None where nothing was ever promoted."""
-    if name not in names():
-        return None
-    return next((version for version in versions(name) if CHAMPION in version.aliases), None)
+    model = look(name)
+    return model.aliased(CHAMPION) if model else None
