@@ -21,7 +21,7 @@ def judge_and_promote(
     policy: dict,
     serving: dict,
 ) -> None:
-    """Measure the three, decide, and only on a pass move the alias and start the endpoint."""
+    """Measure the three, decide, and only on a pass promote; the endpoint starts unless somebody must approve first."""
     of_base = evaluate(checkpoint=base, corpus=corpus, config=evaluation)
     of_candidate = evaluate(checkpoint=candidate, corpus=corpus, config=evaluation)
     of_incumbent = evaluate_incumbent(candidate=candidate, corpus=corpus, model=model, config=evaluation)
@@ -36,7 +36,8 @@ def judge_and_promote(
     of_candidate.set_display_name("evaluate candidate")
     with dsl.If(verdict.outputs["Output"] == "pass", name="gate-passed"):
         version = promote(checkpoint=candidate, verdict=verdict.outputs["verdict"], model=model)
-        deploy(version=version.outputs["version"], config=serving)
+        with dsl.If(version.outputs["Output"] == "champion", name="promoted"):
+            deploy(version=version.outputs["version"], config=serving)
 
 
 @dsl.pipeline(name="release", description="Measure a candidate, hold it against the champion, promote it.")

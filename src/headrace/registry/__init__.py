@@ -11,6 +11,7 @@ from headrace.registry.confirmation import confirm_incumbent, confirm_verdict, c
 from headrace.registry.files import copy_checkpoint, fetch, fetch_verdict
 from headrace.registry.marks import CHECKPOINT, PROMOTED_AT, PROMOTED_BY, REJECTED, REPLACED, ROLLED_BACK, VERDICT
 from headrace.registry.promotion import promote
+from headrace.registry.reinstatement import reinstate
 from headrace.registry.rollback import rollback
 from headrace.registry.succession import incumbent, was_rolled_back
 from headrace.registry.trail import Entry
@@ -53,6 +54,7 @@ __all__ = [
     "incumbent",
     "names",
     "promote",
+    "reinstate",
     "reject",
     "resolve",
     "rollback",

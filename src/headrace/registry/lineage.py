@@ -13,8 +13,9 @@ from headrace.tracking import RUN_TAG
 
 PIPELINE, PARENTS, DATA = "headrace.pipeline_run", "headrace.parents", "headrace.data"
 REVISION, IMAGE = "headrace.revision", "headrace.image"
-REVISION_VARIABLE, IMAGE_VARIABLE = "HEADRACE_REVISION", "HEADRACE_IMAGE"
-"""What an image is built with says which code is in it and what the image is called."""
+TAGS = (PIPELINE, PARENTS, DATA, REVISION, IMAGE)
+REVISION_VARIABLE, IMAGE_VARIABLE = "HEADRACE_REVISION", "HEADRACE_BUILT_AS"
+"""Set within an image when it is built: which code is in it, and what the image is called."""
 SHARDS = "shards_"
 """How the roles of training data begin among a checkpoint's parents."""
 

@@ -16,7 +16,7 @@ def test_a_version_says_which_run_data_parents_code_and_image_it_comes_from(
     candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_REVISION", "abc123")
-    monkeypatch.setenv("HEADRACE_IMAGE", "registry.example/headrace:7")
+    monkeypatch.setenv("HEADRACE_BUILT_AS", "registry.example/headrace:7")
     lineage.revision.cache_clear()
     candidates.promote(1)
     lineage.revision.cache_clear()
