@@ -278,7 +278,7 @@ class Endpoint:
     kind: ClassVar[str] = "endpoint"
 
     model: str
-    """`models:/NAME/N` of the version served."""
+    """`models:/NAME/N` of the version served; the name alone where a candidate was rehearsed."""
     checkpoint: str
     """Digest of its checkpoint."""
     url: str
