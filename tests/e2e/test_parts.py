@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_chain import run, states
+from tests.e2e.test_chain import headrace, run, states
 from tests.project import make_project
 
 
@@ -63,3 +63,27 @@ class TestParts:
         assert told["facts"]["promote/version"]["version"] == 1
         assert told["facts"]["fetch candidate/checkpoint"] == sealed["facts"]
         assert states(told)["deploy"] == "done"
+
+    def test_a_release_that_needs_approval_ends_at_challenger_and_goes_on_once_it_is_approved(
+        self, project: Path, base: dict[str, Any], taught: dict[str, Any]
+    ) -> None:
+        candidate, parent = checkpoint(taught, "finetune instruct"), checkpoint(base, "pretrain")
+        asked = [f"base={parent}", f"candidate={candidate}", "model=asked", 'policy.approvers=["ada"]']
+        words = [word for one in asked for word in ("--set", one)]
+        slow = run(project, *words, "--set", "policy.max_latency_ms=0.001", chain="rehearsed_release")
+        assert [rule["name"] for rule in slow["verdict"]["rules"] if not rule["passed"]] == ["latency"]
+        assert {states(slow)[name] for name in ("promote", "deploy")} == {"skipped"}
+
+        words += ["--set", "policy.max_latency_ms=600000"]
+        waiting = run(project, *words, chain="rehearsed_release")
+        assert waiting["verdict"]["passed"] and waiting["verdict"]["approvers"] == ["ada"]
+        assert waiting["facts"]["promote/version"]["alias"] == "challenger"
+        assert (states(waiting)["promote"], states(waiting)["deploy"]) == ("done", "skipped")
+
+        decide = ("models", "approve", "asked", "--reason", "it answers")
+        refused = headrace(project, *decide, HEADRACE_USER="mallory")
+        assert refused.returncode == 2 and "mallory (HEADRACE_USER) is no approver" in refused.stderr
+        assert headrace(project, *decide, HEADRACE_USER="ada").returncode == 0
+        again = run(project, *words, chain="rehearsed_release")
+        assert again["facts"]["promote/version"]["alias"] == "champion"
+        assert {name for name, state in states(again).items() if state == "done"} >= {"promote", "deploy"}
