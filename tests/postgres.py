@@ -23,7 +23,7 @@ def _program(name: str) -> str:
 
 @contextlib.contextmanager
 def running() -> Iterator[str]:
-    """The URI of an empty database, for SQLAlchemy; its files are in memory where the system offers that."""
+    """The URI of an empty database, for SQLAlchemy; it ends with the block."""
     if find_spec("psycopg2") is None:
         pytest.skip("psycopg2 is not installed")
     initdb, postgres = _program("initdb"), _program("postgres")

@@ -69,14 +69,12 @@ class TestParts:
     ) -> None:
         candidate, parent = checkpoint(taught, "finetune instruct"), checkpoint(base, "pretrain")
         asked = [f"base={parent}", f"candidate={candidate}", "model=asked", 'policy.approvers=["ada"]']
+        asked.append("policy.max_latency_ms=600000")
         words = [word for one in asked for word in ("--set", one)]
-        slow = run(project, *words, "--set", "policy.max_latency_ms=0.001", chain="rehearsed_release")
-        assert [rule["name"] for rule in slow["verdict"]["rules"] if not rule["passed"]] == ["latency"]
-        assert {states(slow)[name] for name in ("promote", "deploy")} == {"skipped"}
-
-        words += ["--set", "policy.max_latency_ms=600000"]
         waiting = run(project, *words, chain="rehearsed_release")
         assert waiting["verdict"]["passed"] and waiting["verdict"]["approvers"] == ["ada"]
+        latency = next(rule for rule in waiting["verdict"]["rules"] if rule["name"] == "latency")
+        assert latency["numbers"]["latency_ms"] == waiting["facts"]["rehearse/endpoint"]["latency_ms"] > 0
         assert waiting["facts"]["promote/version"]["alias"] == "challenger"
         assert (states(waiting)["promote"], states(waiting)["deploy"]) == ("done", "skipped")
 

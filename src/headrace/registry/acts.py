@@ -67,7 +67,8 @@ def _entry(trail: Trail, act: Act, reason: str) -> Entry:
 def _trail(model: Model) -> Trail:
     if model.trail is None:
         raise ConfigError(
-            f"{model.name} has no audit trail: something else than headrace registered it. Use another name."
+            f"{model.name} has no audit trail: something else than this release of headrace registered it. Use another "
+            "name, or delete it."
         )
     return model.trail
 

@@ -5,6 +5,7 @@ import json
 from headrace.artifacts import Checkpoint, Verdict
 from headrace.config import encode
 from headrace.mlflow_server import client
+from headrace.registry.card import CARD_FILE, card, description
 from headrace.registry.lineage import lineage
 from headrace.registry.marks import CHECKPOINT, VERDICT
 from headrace.registry.versions import EVIDENCE, Model, Version, resolve
@@ -29,7 +30,10 @@ def register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict]
     run = client().get_run(run_id)
     tags = {CHECKPOINT: checkpoint.digest, VERDICT: verdict.digest, EVIDENCE: _evidence(verdict.facts)}
     tags |= lineage(checkpoint.manifest, run.data.tags)
-    made = client().create_model_version(name, f"{run.info.artifact_uri}/{FOLDER}", run_id, tags=tags)
+    text = card(name, checkpoint, verdict, tags)
+    client().log_text(run_id, text, CARD_FILE)
+    source = f"{run.info.artifact_uri}/{FOLDER}"
+    made = client().create_model_version(name, source, run_id, tags=tags, description=description(text))
     return resolve(f"{name}/{made.version}")
 
 
