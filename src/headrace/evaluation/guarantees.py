@@ -11,12 +11,13 @@ from typing import Any
 from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate, Rule, TokenShards
 from headrace.data.report.report import NUMBERS_FILE
 from headrace.storage import Stored
+from headrace.tracking import flatten
 
 LATENCY, DATA, RESUMING = "latency", "decontaminated data", "resume certificate"
 CERTIFIED_CONFIG = "config.json"
 """The configuration of the certified run, within its certificate."""
-SHORTENED = ("steps", "checkpoint_every_steps", "log_every_steps", "guard")
-"""What a run is certified with in other than its own values, to be short."""
+SHORTENED = {"steps", "checkpoint_every_steps", "log_every_steps", "guard.skips"}
+"""What a certified run, to be short, has in other values than its own."""
 
 
 def fast_enough(candidate: str, endpoint: Stored[Endpoint] | None, most_ms: float) -> Rule:
@@ -87,7 +88,9 @@ def resumable(checkpoint: Stored[Checkpoint] | None, certificate: Stored[ResumeC
     facts = certificate.facts
     theirs = json.loads((certificate.path / CERTIFIED_CONFIG).read_text(encoding="utf-8"))
     if other := _differing(checkpoint.facts.config, theirs):
-        return _missing(RESUMING, f"The certificate of {facts.recipe}'s {facts.stage} has another {', '.join(other)}.")
+        return _missing(
+            RESUMING, f"The certificate of {facts.recipe}'s {facts.stage} has another {', '.join(other[:5])}."
+        )
     kills = len(facts.killed_at)
     told = "nothing differed" if facts.passed else f"{'; '.join(facts.differences)}"
     reason = f"{facts.stage} of {facts.recipe} was killed {kills} times in {facts.steps} steps ({facts.code}): {told}."
@@ -96,8 +99,9 @@ def resumable(checkpoint: Stored[Checkpoint] | None, certificate: Stored[ResumeC
 
 
 def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Sections of two configurations that are not the same, what shortening changes left out."""
-    return [key for key in sorted({*ours, *theirs} - {*SHORTENED}) if ours.get(key) != theirs.get(key)]
+    """Keys of two configurations that are not the same, what shortening changes left out."""
+    one, other = flatten(ours), flatten(theirs)
+    return [key for key in sorted({*one, *other} - SHORTENED) if one.get(key) != other.get(key)]
 
 
 def _missing(name: str, reason: str) -> Rule:

@@ -24,7 +24,13 @@ from headrace.evaluation.gate import GateConfig, decide, judge
 from headrace.evaluation.guarantees import CERTIFIED_CONFIG
 from headrace.storage import Stored
 
-CONFIG = {"steps": 100, "checkpoint_every_steps": 50, "log_every_steps": 5, "guard": {"skips": 9}, "data": {"rows": 8}}
+CONFIG: dict[str, Any] = {
+    "steps": 100,
+    "checkpoint_every_steps": 50,
+    "log_every_steps": 5,
+    "guard": {"skips": 9, "factor": 4},
+}
+CONFIG |= {"data": {"rows": 8}}
 EVERYTHING = GateConfig(
     metric="facts/exact_match", max_latency_ms=50.0, min_items_checked=0.9, certificate="", approvers=("ada",)
 )
@@ -77,7 +83,13 @@ class Case:
             recipe="demo", stage="instruct", config="c", code="0.1.0+abc", torch="2", device="cpu", steps=16,
             killed_at=(3, 9), digests={}, differences=(), passed=True,
         )  # fmt: skip
-        short = {**config, "steps": 16, "checkpoint_every_steps": 4, "log_every_steps": 1, "guard": {"skips": 1}}
+        short = {
+            **config,
+            "steps": 16,
+            "checkpoint_every_steps": 4,
+            "log_every_steps": 1,
+            "guard": {**config["guard"], "skips": 1},
+        }
         name = CERTIFIED_CONFIG.removesuffix(".json")
         self.seal("certificate", dataclasses.replace(facts, **changes), {}, **{name: short})
 
@@ -175,10 +187,13 @@ def test_a_run_that_did_not_resume_alone_blocks(case: Case) -> None:
     assert failed == ["resume certificate"] and reason.endswith("losses differ from step 4 on.")
 
 
-def test_the_certificate_of_another_run_alone_blocks(case: Case) -> None:
-    case.certificate({**CONFIG, "data": {"rows": 4}})
+@pytest.mark.parametrize(
+    ("other", "told"), [({"data": {"rows": 4}}, "data.rows"), ({"guard": {"factor": 5}}, "guard.factor")]
+)
+def test_the_certificate_of_another_run_alone_blocks(case: Case, other: dict[str, Any], told: str) -> None:
+    case.certificate({**CONFIG, **other})
     failed, reason = case.blocked_by()
-    assert failed == ["resume certificate"] and "another data" in reason
+    assert failed == ["resume certificate"] and f"has another {told}." in reason
 
 
 def test_a_certificate_without_a_kill_alone_blocks(case: Case) -> None:
