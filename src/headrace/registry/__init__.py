@@ -8,13 +8,13 @@ from headrace.registry.alignment import settle
 from headrace.registry.approval import approve, reject
 from headrace.registry.audit import Audit, audit
 from headrace.registry.confirmation import confirm_incumbent, confirm_verdict, confirm_version
+from headrace.registry.entry import Entry
 from headrace.registry.files import copy_checkpoint, fetch, fetch_verdict
 from headrace.registry.marks import CHECKPOINT, PROMOTED_AT, PROMOTED_BY, REJECTED, REPLACED, ROLLED_BACK, VERDICT
 from headrace.registry.promotion import promote
 from headrace.registry.reinstatement import reinstate
 from headrace.registry.rollback import rollback
 from headrace.registry.succession import incumbent, was_rolled_back
-from headrace.registry.trail import Entry
 from headrace.registry.versions import (
     CHALLENGER,
     CHAMPION,

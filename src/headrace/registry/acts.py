@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from headrace.errors import ConfigError, UnavailableError
 from headrace.registry import trail as trails
 from headrace.registry.alignment import settle
+from headrace.registry.entry import Action, Entry
 from headrace.registry.marks import VERDICT
-from headrace.registry.trail import Action, Entry, Trail
+from headrace.registry.trail import Trail
 from headrace.registry.versions import Model, Version, known
 
 

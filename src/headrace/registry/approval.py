@@ -2,9 +2,9 @@
 
 from headrace.errors import AuthorityError, ConfigError, MismatchError
 from headrace.registry.acts import Act, perform
+from headrace.registry.entry import Entry
 from headrace.registry.identity import acting
 from headrace.registry.promotion import check_beaten, crowned, current
-from headrace.registry.trail import Entry
 from headrace.registry.versions import CHALLENGER, Model, Version, resolve
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from headrace.errors import ConfigError
 from headrace.registry.alignment import differences
-from headrace.registry.trail import Entry
+from headrace.registry.entry import Entry
 from headrace.registry.versions import known
 
 

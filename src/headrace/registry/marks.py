@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from headrace.registry.trail import Entry
+from headrace.registry.entry import Entry
 
 CHECKPOINT, VERDICT = "headrace.checkpoint", "headrace.verdict"
 REPLACED, PROMOTED_AT, PROMOTED_BY = "headrace.replaced", "headrace.promoted_at", "headrace.promoted_by"

@@ -9,17 +9,17 @@ is refused, and an entry is there whole or not at all. Adding the entry therefor
 own aliases and tags follow it and can be made again from it.
 """
 
-import hashlib
 import json
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from headrace.config import decode, encode
+from headrace.config import decode
 from headrace.errors import ConfigError, IntegrityError
 from headrace.mlflow_server import client
+from headrace.registry.entry import Action, Entry
 from headrace.registry.identity import acting
 from headrace.tracking import experiment_id
 
@@ -28,47 +28,6 @@ EXPERIMENT = "headrace registry"
 KEY = re.compile(r"entry\.(\d{6})")
 TEXT_CHARACTERS = 6000
 """Longest value MLflow takes for a parameter."""
-Action = Literal["propose", "promote", "approve", "reject", "rollback"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """One act upon a model."""
-
-    model: str
-    number: int
-    """Counts from 1."""
-    before: str
-    """Digest of the entry before; empty for the first."""
-    at: str
-    """ISO 8601 in UTC."""
-    who: str
-    known_by: str
-    """What vouches for `who`."""
-    action: Action
-    version: int
-    """The version acted upon."""
-    checkpoint: str
-    """Digest of its checkpoint."""
-    verdict: str
-    """Digest of the verdict it was acted on: the evidence."""
-    champion: str
-    """Digest of the checkpoint that the verdict was held against; empty where there was none."""
-    reason: str
-    aliases: dict[str, int]
-    """Where `challenger`, `champion` and `previous` stand from here on."""
-    approvers: tuple[str, ...] = ()
-    """Who may approve or reject what is proposed."""
-
-    @property
-    def text(self) -> str:
-        """As it is kept."""
-        return json.dumps(encode(self), sort_keys=True)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of `text`."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
