@@ -5,7 +5,8 @@
 #   docker build --build-arg EXTRAS=demo -t headrace/headrace-python:0.1.0 .
 #
 # Steps of a pipeline take `demo`: all of it, and the packages whose facts the demo's recipe gathers.
-# TORCH=cu130 builds for NVIDIA GPUs.
+# TORCH=cu130 builds for NVIDIA GPUs. REVISION, a commit, and IMAGE, the name given with -t, are noted with every
+# version that the image registers.
 ARG PYTHON=3.11
 
 FROM python:${PYTHON}-slim-bookworm AS build
@@ -36,5 +37,8 @@ COPY components components
 COPY pipelines pipelines
 COPY dashboards dashboards
 USER 10001
+ARG REVISION=
+ARG IMAGE=
+ENV HEADRACE_REVISION=${REVISION} HEADRACE_BUILT_AS=${IMAGE}
 ENTRYPOINT []
 CMD ["headrace", "--help"]

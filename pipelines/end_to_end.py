@@ -29,8 +29,9 @@ def end_to_end(
     with tracked():
         gathered = gather(config=corpus)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
-        pieces = encode(gathered, made.outputs["tokenizer"], filtering, shards, instruct)
-        data = Prepared(gathered, made.outputs["tokenizer"], join(pieces, "text"), join(pieces, "instructions"))
+        encoded = encode(gathered, made.outputs["tokenizer"], filtering, shards, instruct)
+        text, instructions = join(encoded, "text"), join(encoded, "instructions")
+        data = Prepared(gathered, made.outputs["tokenizer"], text, instructions, encoded.report)
         base = pretrain(text=data.text.outputs["tokens"], tokenizer=data.tokenizer, config=pretraining)
         taught = teach(data, on_accelerator(base).outputs["checkpoint"], ul2, instruct)
         judge_and_promote(
@@ -41,4 +42,5 @@ def end_to_end(
             evaluation,
             policy,
             serving,
+            data.evidence(),
         )

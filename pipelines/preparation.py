@@ -13,6 +13,13 @@ from components.data.sign import sign
 from components.data.tokenize import tokenize
 
 
+class Encoded(NamedTuple):
+    """The files of a corpus as shards, and the report on them."""
+
+    pieces: PipelineTask
+    report: PipelineTask
+
+
 class Prepared(NamedTuple):
     """What later steps read."""
 
@@ -20,11 +27,18 @@ class Prepared(NamedTuple):
     tokenizer: dsl.Artifact
     text: PipelineTask
     instructions: PipelineTask
+    report: PipelineTask
+
+    def evidence(self) -> dict[str, dsl.Dataset]:
+        """What a gate is shown about the data."""
+        return {
+            "data": self.report.outputs["summary"],
+            "text": self.text.outputs["tokens"],
+            "instructions": self.instructions.outputs["tokens"],
+        }
 
 
-def encode(
-    gathered: PipelineTask, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict
-) -> PipelineTask:
+def encode(gathered: PipelineTask, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict) -> Encoded:
     """Compare all documents, tokenize those that stay, file by file, and report on them.
 
     Args:
@@ -42,24 +56,24 @@ def encode(
     with dsl.ParallelFor(files, name="tokenize-each-file") as piece:
         encoded = tokenize(corpus=corpus, tokenizer=tokenizer, exclusions=exclusions, piece=piece, config=shards)
     encoded.set_retry(num_retries=1)
-    report(
+    reported = report(
         pieces=dsl.Collected(encoded.outputs["tokens"]),
         tokenizer=tokenizer,
         exclusions=exclusions,
         training=training,
     ).set_display_name("report data")
-    return encoded
+    return Encoded(encoded, reported)
 
 
-def join(pieces: PipelineTask, split: str) -> PipelineTask:
+def join(encoded: Encoded, split: str) -> PipelineTask:
     """Put the shards of one split under one manifest, or of all where `split` is empty."""
     # The compiler rewrites a Collected in place, so each consumer needs one of its own.
-    joined = combine(pieces=dsl.Collected(pieces.outputs["tokens"]), split=split)
+    joined = combine(pieces=dsl.Collected(encoded.pieces.outputs["tokens"]), split=split)
     return joined.set_display_name(f"combine {split}".strip())
 
 
 def prepared(corpus: dict, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict) -> Prepared:
     """Gather a corpus and encode its text and instructions with a tokenizer that exists."""
     gathered = gather(config=corpus)
-    pieces = encode(gathered, tokenizer, filtering, shards, training)
-    return Prepared(gathered, tokenizer, join(pieces, "text"), join(pieces, "instructions"))
+    encoded = encode(gathered, tokenizer, filtering, shards, training)
+    return Prepared(gathered, tokenizer, join(encoded, "text"), join(encoded, "instructions"), encoded.report)

@@ -16,9 +16,9 @@ def pretraining(corpus: dict, tokenizer: dict, filtering: dict, shards: dict, pr
     with tracked():
         gathered = gather(config=corpus)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
-        pieces = encode(gathered, made.outputs["tokenizer"], filtering, shards, pretraining)
+        encoded = encode(gathered, made.outputs["tokenizer"], filtering, shards, pretraining)
         base = pretrain(
-            text=join(pieces, "text").outputs["tokens"],
+            text=join(encoded, "text").outputs["tokens"],
             tokenizer=made.outputs["tokenizer"],
             config=pretraining,
         )

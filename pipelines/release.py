@@ -1,5 +1,7 @@
 """Release: a candidate measured beside its base and the champion, and promoted if the evidence says so."""
 
+from collections.abc import Mapping
+
 from kfp import dsl
 
 from components.data.gather import gather
@@ -20,8 +22,20 @@ def judge_and_promote(
     evaluation: dict,
     policy: dict,
     serving: dict,
+    evidence: Mapping[str, dsl.Artifact] = {},
 ) -> None:
-    """Measure the three, decide, and only on a pass move the alias and start the endpoint."""
+    """Measure the three, decide, and only on a pass promote; the endpoint starts unless somebody must approve first.
+
+    Args:
+        candidate: The checkpoint that wants to be promoted.
+        base: What it was finetuned from.
+        corpus: Where the held-out splits lie.
+        model: Registered name.
+        evaluation: An encoded `EvalConfig`.
+        policy: An encoded `GateConfig`.
+        serving: An encoded `DeployConfig`.
+        evidence: What the gate is shown besides, by its inputs' names, for policies that ask for it.
+    """
     of_base = evaluate(checkpoint=base, corpus=corpus, config=evaluation)
     of_candidate = evaluate(checkpoint=candidate, corpus=corpus, config=evaluation)
     of_incumbent = evaluate_incumbent(candidate=candidate, corpus=corpus, model=model, config=evaluation)
@@ -31,12 +45,15 @@ def judge_and_promote(
         incumbent=of_incumbent.outputs["report"],
         model=model,
         config=policy,
+        checkpoint=candidate,
+        **evidence,
     )
     of_base.set_display_name("evaluate base")
     of_candidate.set_display_name("evaluate candidate")
     with dsl.If(verdict.outputs["Output"] == "pass", name="gate-passed"):
         version = promote(checkpoint=candidate, verdict=verdict.outputs["verdict"], model=model)
-        deploy(version=version.outputs["version"], config=serving)
+        with dsl.If(version.outputs["Output"] == "champion", name="promoted"):
+            deploy(version=version.outputs["version"], config=serving)
 
 
 @dsl.pipeline(name="release", description="Measure a candidate, hold it against the champion, promote it.")

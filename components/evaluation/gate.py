@@ -13,8 +13,13 @@ def gate(
     model: str,
     config: dict,
     verdict: dsl.Output[dsl.Artifact],
+    checkpoint: dsl.Input[dsl.Model] = None,
+    endpoint: dsl.Input[dsl.Artifact] = None,
+    data: dsl.Input[dsl.Dataset] = None,
+    text: dsl.Input[dsl.Dataset] = None,
+    instructions: dsl.Input[dsl.Dataset] = None,
 ) -> str:
-    """Hold a candidate's report against its base and the champion.
+    """Hold a candidate's report against its base and the champion, and what else the policy asks for.
 
     Args:
         candidate: Report of the checkpoint that wants to be promoted.
@@ -23,6 +28,11 @@ def gate(
         model: Registered name it would be promoted under.
         config: An encoded `GateConfig`.
         verdict: Every rule with its numbers.
+        checkpoint: The candidate itself.
+        endpoint: What its rehearsal recorded.
+        data: The report on the data it was trained on.
+        text: Its token shards of plain text.
+        instructions: Its token shards of prompts and targets.
 
     Returns:
         `pass` or `fail`.
@@ -33,11 +43,15 @@ def gate(
     from headrace.evaluation.gate import GateConfig, judge, stands
     from headrace.tracking import task
 
-    inputs = {"candidate": candidate, "base": base, "incumbent": incumbent}
-    with task(config, inputs) as run:
-        paths = {role: report.path for role, report in inputs.items()}
+    reports = {"candidate": candidate, "base": base, "incumbent": incumbent}
+    shown = {"checkpoint": checkpoint, "endpoint": endpoint, "data": data}
+    shown |= {"tokens_text": text, "tokens_instructions": instructions}
+    shown = {role: artifact for role, artifact in shown.items() if artifact is not None}
+    with task(config, reports | shown) as run:
+        paths, evidence = ({role: one.path for role, one in given.items()} for given in (reports, shown))
         judged = storage.read(candidate.path, EvalReport).facts.checkpoint
-        manifest = judge(verdict.path, paths, model, decode(GateConfig, config), extra=[stands(model, judged)])
+        policy, extra = decode(GateConfig, config), [stands(model, judged)]
+        manifest = judge(verdict.path, paths, model, policy, evidence=evidence, extra=extra)
         outcome = "pass" if manifest.facts.passed else "fail"
         run.made(verdict, manifest, outcome)
     return outcome

@@ -11,14 +11,17 @@ def promote(
     verdict: dsl.Input[dsl.Artifact],
     model: str,
     version: dsl.Output[dsl.Model],
-) -> None:
-    """Register a checkpoint with its verdict and move the `champion` alias to it.
+) -> str:
+    """Register a checkpoint with its verdict and make it champion, or challenger where somebody must approve it.
 
     Args:
         checkpoint: The candidate.
         verdict: The passing verdict on it.
         model: Registered name.
         version: Name, number and evidence of the registered version.
+
+    Returns:
+        `champion` or `challenger`.
     """
     from headrace import registry, storage
     from headrace.tracking import task
@@ -28,3 +31,4 @@ def promote(
         with storage.writing(version.path) as tree:
             manifest = tree.commit(promoted, {"checkpoint": promoted.checkpoint, "verdict": promoted.verdict})
         run.made(version, manifest, f"{promoted.name}@{promoted.alias} is version {promoted.version}")
+    return promoted.alias

@@ -24,8 +24,18 @@ class Release:
         return self.version.tags.get(registry.PROMOTED_AT, "")
 
     @property
+    def promoted_by(self) -> str:
+        """Who made it champion; empty where nobody did."""
+        return self.version.tags.get(registry.PROMOTED_BY, "")
+
+    @property
+    def rejected(self) -> str:
+        """When it was rejected, by whom and why; empty where it was not."""
+        return self.version.tags.get(registry.REJECTED, "")
+
+    @property
     def rolled_back(self) -> str:
-        """When it was taken back and why; empty where it never was."""
+        """When it was taken back, by whom and why; empty where it was not."""
         return self.version.tags.get(registry.ROLLED_BACK, "")
 
     @property

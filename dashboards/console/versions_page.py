@@ -16,6 +16,11 @@ headrace run end_to_end --recipe demo
 ```
 """
 DIGEST_LETTERS = 12
+DECISIONS = {
+    "challenger": ("It waits for approval:", "headrace models approve {name}/{number} --reason WHY"),
+    "champion": ("To take it back:", "headrace models rollback {name}"),
+}
+"""What may be done next with the version that an alias names."""
 
 
 def draw() -> None:
@@ -49,8 +54,10 @@ def row(release: Release) -> dict[str, str]:
         "version": str(release.version.number),
         "aliases": ", ".join(release.version.aliases),
         "promoted": release.promoted_at,
+        "by": release.promoted_by,
         "replaced": f"version {release.replaced}" if release.replaced else "",
         "taken back": release.rolled_back,
+        "rejected": release.rejected,
         "checkpoint": release.version.checkpoint[:DIGEST_LETTERS],
         "verdict": release.verdict_digest[:DIGEST_LETTERS],
     }
@@ -60,13 +67,16 @@ def show(release: Release) -> None:
     """One version: how it stands, and the verdict rule by rule."""
     if release.rolled_back:
         st.warning(escape(f"Taken back {release.rolled_back}"))
+    if release.rejected:
+        st.warning(escape(f"Rejected {release.rejected}"))
     if release.verdict is None:
         st.warning("This version carries no evidence: it was not registered by a headrace pipeline.")
         return
     show_verdict(release.verdict)
-    if "champion" in release.version.aliases:
-        st.caption("To take it back:")
-        st.code(f"headrace models rollback {release.version.name}", language=None)
+    for alias, (words, command) in DECISIONS.items():
+        if alias in release.version.aliases:
+            st.caption(words)
+            st.code(command.format(name=release.version.name, number=release.version.number), language=None)
 
 
 def show_verdict(verdict: Verdict) -> None:

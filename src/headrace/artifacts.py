@@ -246,6 +246,8 @@ class Verdict:
     model: str
     """Registered name the verdict is about."""
     rules: tuple[Rule, ...]
+    approvers: tuple[str, ...] = ()
+    """Who may approve the promotion; where there are any, one of them must."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,7 +259,7 @@ class ModelVersion:
     name: str
     version: int
     alias: str
-    """The alias that was moved to this version."""
+    """The alias that was moved to this version: `champion`, or `challenger` where it waits for approval."""
     checkpoint: str
     """Digest of the checkpoint registered."""
     verdict: str
@@ -276,7 +278,7 @@ class Endpoint:
     kind: ClassVar[str] = "endpoint"
 
     model: str
-    """`models:/NAME/N` of the version served."""
+    """`models:/NAME/N` of the version served; the name alone where a candidate was rehearsed."""
     checkpoint: str
     """Digest of its checkpoint."""
     url: str

@@ -41,6 +41,12 @@ class MismatchError(HeadraceError):
     exit_code = 2
 
 
+class AuthorityError(HeadraceError):
+    """Something that this user may not do, such as approving without being an approver."""
+
+    exit_code = 2
+
+
 class IntegrityError(HeadraceError):
     """A stored artifact that is missing, short or altered: its bytes are not the ones recorded."""
 

@@ -85,14 +85,14 @@ def workspace() -> Path:
     return Path(os.environ.get("HEADRACE_WORK", home() / "work")).absolute()
 
 
-def experiment_id() -> str:
-    """The id of headrace's experiment, created on first use."""
+def experiment_id(name: str = EXPERIMENT) -> str:
+    """The id of one of headrace's experiments, created on first use."""
     from mlflow.exceptions import MlflowException
 
-    found = client().get_experiment_by_name(EXPERIMENT)
+    found = client().get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "deleted":
         raise UnavailableError(
-            f"MLflow's experiment {EXPERIMENT!r} was deleted. Restore it with "
+            f"MLflow's experiment {name!r} was deleted. Restore it with "
             f"`mlflow experiments restore --experiment-id {found.experiment_id}`."
         )
     if found is not None:
@@ -100,9 +100,9 @@ def experiment_id() -> str:
     # A file store needs a place of its own, or MLflow writes into the working directory.
     place = (home() / "mlartifacts").as_uri() if tracking_uri().startswith("sqlite:") else None
     try:
-        return str(client().create_experiment(EXPERIMENT, artifact_location=place))
+        return str(client().create_experiment(name, artifact_location=place))
     except MlflowException:  # another task created it in between
-        return str(client().get_experiment_by_name(EXPERIMENT).experiment_id)
+        return str(client().get_experiment_by_name(name).experiment_id)
 
 
 def parent_run(pipeline_run: str, tags: Mapping[str, str] | None = None) -> str:

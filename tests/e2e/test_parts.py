@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_chain import run, states
+from tests.e2e.test_chain import headrace, run, states
 from tests.project import make_project
 
 
@@ -63,3 +63,20 @@ class TestParts:
         assert told["facts"]["promote/version"]["version"] == 1
         assert told["facts"]["fetch candidate/checkpoint"] == sealed["facts"]
         assert states(told)["deploy"] == "done"
+
+    def test_a_release_that_needs_approval_ends_at_challenger_and_approving_finishes_it(
+        self, project: Path, base: dict[str, Any], taught: dict[str, Any]
+    ) -> None:
+        candidate, parent = checkpoint(taught, "finetune instruct"), checkpoint(base, "pretrain")
+        asked = [f"base={parent}", f"candidate={candidate}", "model=asked", 'policy.approvers=["ada"]']
+        asked.append("policy.max_latency_ms=600000")
+        words = [word for one in asked for word in ("--set", one)]
+        waiting = run(project, *words, chain="rehearsed_release")
+        assert waiting["verdict"]["passed"] and waiting["verdict"]["approvers"] == ["ada"]
+        latency = next(rule for rule in waiting["verdict"]["rules"] if rule["name"] == "latency")
+        assert latency["numbers"]["latency_ms"] == waiting["facts"]["rehearse/endpoint"]["latency_ms"] > 0
+        assert waiting["facts"]["promote/version"]["alias"] == "challenger"
+        assert (states(waiting)["promote"], states(waiting)["deploy"]) == ("done", "skipped")
+
+        done = headrace(project, "models", "approve", "asked", "--reason", "it answers", HEADRACE_USER="ada")
+        assert (done.returncode, done.stdout) == (0, "asked version 1 is approved and champion.\n")

@@ -18,6 +18,7 @@ import pytest
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.models.gptj import GPTJConfig
 from headrace.training.config import TrainConfig
+from tests import postgres
 
 
 @pytest.fixture(scope="session")
@@ -49,8 +50,9 @@ def mlflow_store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.Monke
 class Server:
     """`mlflow server` on a port of its own, which can be killed and started again on the same store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "") -> None:
         self.folder = folder
+        self.store = store or f"sqlite:///{folder}/mlflow.db"
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
             self.port = listener.getsockname()[1]
@@ -58,7 +60,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        arguments = ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--workers", "1"]
+        arguments = ["--backend-store-uri", self.store, "--workers", "1"]
         arguments += ["--artifacts-destination", str(self.folder / "artifacts"), "--port", str(self.port)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *arguments],
@@ -102,6 +104,15 @@ def running_server(tmp_path_factory: pytest.TempPathFactory, empty_database: Pat
     server.start()
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="session")
+def running_on_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with postgres.running() as store:
+        server = Server(tmp_path_factory.mktemp("server-on-postgres"), store)
+        server.start()
+        yield server
+        server.kill()
 
 
 @pytest.fixture

@@ -109,10 +109,20 @@ def _show_commands(told: Mapping[str, Any], recipe: Any, console: Console) -> No
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("browse this run in MLflow", f"{COMMAND} ui")
     if told["verdict"] and told["verdict"]["passed"]:
-        table.add_row("see why it was promoted", f"{COMMAND} models show {recipe.model}@champion")
-        table.add_row("serve it", f"{COMMAND} serve {recipe.model}@champion")
-        table.add_row("take it back", f"{COMMAND} models rollback {recipe.model}")
+        _add_decisions(table, told["facts"].get("promote/version", {}), recipe.model)
     console.print()
     took = f"{told['pipeline']} finished in {told['seconds']:.0f} s."
     console.print(f"{took} From here, with .venv/bin on the PATH:", highlight=False)
     console.print(table)
+
+
+def _add_decisions(table: Table, version: Mapping[str, Any], name: str) -> None:
+    """What a person may do next with what was promoted, or waits to be."""
+    if version.get("alias") == "challenger":
+        table.add_row("see on what evidence it waits", f"{COMMAND} models show {name}@challenger")
+        table.add_row("approve it", f"{COMMAND} models approve {name}/{version['version']} --reason WHY")
+        table.add_row("reject it", f"{COMMAND} models reject {name}/{version['version']} --reason WHY")
+        return
+    table.add_row("see why it was promoted", f"{COMMAND} models show {name}@champion")
+    table.add_row("serve it", f"{COMMAND} serve {name}@champion")
+    table.add_row("take it back", f"{COMMAND} models rollback {name}")

@@ -11,7 +11,8 @@ from pathlib import Path
 from headrace import registry, storage
 from headrace.artifacts import EvalReport, Manifest, Rule, Verdict
 from headrace.errors import ConfigError
-from headrace.evaluation import rules
+from headrace.evaluation import guarantees, rules
+from headrace.evaluation.evidence import NOTHING, Evidence, as_evidence, read_evidence
 from headrace.evaluation.rules import CHAMPION, References
 from headrace.storage import Stored
 
@@ -55,6 +56,15 @@ class GateConfig:
     """Losses that are bounded: the whole confidence interval must lie above the margin."""
     min_examples: int = 30
     """Fewer examples are no evidence: resampling cannot see what it has not drawn."""
+    max_latency_ms: float | None = None
+    """Most milliseconds that the median probe of the candidate's rehearsal may take; None asks for no rehearsal."""
+    min_items_checked: float | None = None
+    """No document trained on may overlap with an evaluation item, and this share of the items, 0 to 1, must have
+    been looked for; None asks for no report on the data."""
+    certificate: str | None = None
+    """Where the certificate lies that `headrace verify resume` made of the candidate's run; None asks for none."""
+    approvers: tuple[str, ...] = ()
+    """Who may approve what passes; one of them must before it is promoted. Empty promotes it at once."""
     resamples: int = 10_000
     seed: int = 0
 
@@ -68,6 +78,12 @@ class GateConfig:
                 f"min_examples={self.min_examples} and resamples={self.resamples} cannot show significance at "
                 f"alpha={self.alpha}. Set 2 examples or more, and more resamples than {1 / self.alpha:.0f}."
             )
+        if self.max_latency_ms is not None and not self.max_latency_ms > 0:
+            raise ConfigError(f"max_latency_ms={self.max_latency_ms} lets no answer pass. Set it above 0.")
+        if self.min_items_checked is not None and not 0 < self.min_items_checked <= 1:
+            raise ConfigError(f"min_items_checked={self.min_items_checked} is no share. Set it above 0, up to 1.")
+        if not all(name.strip() == name != "" for name in self.approvers):
+            raise ConfigError(f"approvers={list(self.approvers)} has a name that nobody has. Name users, or nobody.")
         for bound in self.not_worse:
             if not bound.margin > 0:
                 raise ConfigError(f"margin={bound.margin} of {bound.metric!r} allows no loss. Set it above 0.")
@@ -80,6 +96,7 @@ def decide(
     model_name: str,
     *,
     checkpoint: str | None = None,
+    evidence: Evidence = NOTHING,
     extra: Sequence[Rule] = (),
 ) -> Verdict:
     """Hold a candidate's report against the policy.
@@ -90,9 +107,12 @@ def decide(
         config: The policy.
         model_name: Registered name it would be promoted under.
         checkpoint: Digest of the checkpoint to promote, where known: a report of another one fails.
+        evidence: What else there is to decide by.
         extra: Rules decided elsewhere, such as that the checkpoint was not rolled back.
     """
-    decided = (*_rules(candidate, references, config, checkpoint), *extra)
+    if checkpoint is None and evidence.checkpoint is not None:
+        checkpoint = evidence.checkpoint.digest
+    decided = (*_rules(candidate, references, config, checkpoint), *_guarantees(candidate, evidence, config), *extra)
     champion = references.get(CHAMPION)
     return Verdict(
         passed=all(rule.passed for rule in decided),
@@ -100,6 +120,7 @@ def decide(
         champion=None if champion is None else champion.facts.checkpoint,
         model=model_name,
         rules=decided,
+        approvers=config.approvers,
     )
 
 
@@ -109,6 +130,7 @@ def judge(
     model_name: str,
     config: GateConfig,
     *,
+    evidence: Mapping[str, str | Path] = {},
     extra: Sequence[Rule] = (),
 ) -> Manifest:
     """Read reports, decide, and seal the verdict.
@@ -118,18 +140,23 @@ def judge(
         reports: By role: `candidate`, `base`, and `incumbent`, which stands for the champion and may be what
             `report.nothing_to_beat` wrote.
         model_name: Registered name the candidate would be promoted under.
-        config: The policy.
+        config: The policy; its certificate is read too.
+        evidence: Besides reports, by role: `checkpoint`, `endpoint`, `data` and what begins with `tokens`.
         extra: Rules decided elsewhere.
 
     Raises:
-        IntegrityError: A report that is not whole.
+        IntegrityError: A report or other evidence that is not whole.
+        MismatchError: Evidence of another kind than its role.
     """
     read = {role: storage.read(uri, EvalReport) for role, uri in reports.items()}
     incumbent = read.pop("incumbent", None)
     champion = incumbent if incumbent is not None and incumbent.facts.checkpoint else None
     candidate = read.pop("candidate")
-    verdict = decide(candidate, {**read, CHAMPION: champion}, config, model_name, extra=extra)
-    parents = {"candidate": candidate.digest, **{role: report.digest for role, report in read.items()}}
+    given = read_evidence({**evidence, **({"certificate": config.certificate} if config.certificate else {})})
+    verdict = decide(
+        candidate, {**read, CHAMPION: champion}, config, model_name, evidence=as_evidence(given), extra=extra
+    )
+    parents = {role: stored.digest for role, stored in {"candidate": candidate, **read, **given}.items()}
     return write_verdict(output_uri, verdict, parents | ({"champion": incumbent.digest} if incumbent else {}))
 
 
@@ -161,6 +188,17 @@ def _rules(
         yield rules.beats(candidate, references, config.metric, versus, config.alpha)
     for bound in config.not_worse:
         yield rules.not_worse(candidate, references, bound.metric, side(bound.reference, bound.metric), bound.margin)
+
+
+def _guarantees(candidate: Stored[EvalReport], evidence: Evidence, config: GateConfig) -> Iterator[Rule]:
+    """The policy's conditions besides scores, decided."""
+    if config.max_latency_ms is not None:
+        yield guarantees.fast_enough(candidate.facts.checkpoint, evidence.endpoint, config.max_latency_ms)
+    if config.min_items_checked is not None:
+        share = config.min_items_checked
+        yield guarantees.decontaminated(evidence.checkpoint, evidence.data, evidence.tokens, share)
+    if config.certificate is not None:
+        yield guarantees.resumable(evidence.checkpoint, evidence.certificate)
 
 
 def stands(model_name: str, checkpoint: str) -> Rule:

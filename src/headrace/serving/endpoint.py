@@ -169,10 +169,27 @@ def deploy(
     named = VERSION_URI.fullmatch(model_uri)
     if named is None:
         raise ConfigError(f"{model_uri!r} names no version. Write models:/NAME/N.")
-    tracker.progress(f"starting {model_uri}", 0.0)
-    facts = _measure(checkpoint_uri, named["name"], named["version"], config)
+    return _record(checkpoint_uri, output_uri, named["name"], named["version"], config, tracker)
+
+
+def rehearse(
+    checkpoint_uri: str | Path, output_uri: str | Path, name: str, config: DeployConfig, tracker: Tracker
+) -> Manifest:
+    """The same of a candidate that is no version yet, for a gate to see how fast it answers.
+
+    Args, returns and raises as `deploy`, with the name it would be registered under.
+    """
+    return _record(checkpoint_uri, output_uri, name, "", config, tracker)
+
+
+def _record(
+    checkpoint_uri: str | Path, output_uri: str | Path, name: str, version: str, config: DeployConfig, tracker: Tracker
+) -> Manifest:
+    model = f"models:/{name}/{version}" if version else name
+    tracker.progress(f"starting {model}", 0.0)
+    facts = _measure(checkpoint_uri, name, version, config)
     tracker.metrics({"ready_seconds": facts.ready_seconds, "latency_ms": facts.latency_ms})
-    tracker.progress(f"{model_uri} answered {len(facts.answers)} prompts", 1.0)
+    tracker.progress(f"{model} answered {len(facts.answers)} prompts", 1.0)
     with storage.writing(output_uri) as tree:
         return tree.commit(facts, parents={"checkpoint": facts.checkpoint})
 
@@ -188,7 +205,7 @@ def _measure(checkpoint_uri: str | Path, name: str, version: str, config: Deploy
             raise MismatchError(f"{url} serves checkpoint {served[:12]}, not {wanted[:12]}. Run the step again.")
         answers = probe(url, config.probes)
     return Endpoint(
-        model=f"models:/{name}/{version}",
+        model=f"models:/{name}/{version}" if version else name,
         checkpoint=served,
         url=url,
         answers={answer.prompt: answer.text for answer in answers},

@@ -272,3 +272,26 @@ def test_the_status_of_a_stage_is_told_while_it_runs(home: Path) -> None:
     said = json.loads((home / "runs" / "told" / "logs" / "shout-1.json").read_text())
     assert said["headline"] == "ONE"
     assert said["run_id"] == board.stages["shout 1"].run_id
+
+
+@component
+def say(word: str) -> str:
+    """Say it."""
+    return word
+
+
+@dsl.pipeline(name="nested")
+def nested():
+    """Ask twice, the second time about what was made because of the first answer, as a release does."""
+    first = say(word="promoted")
+    with dsl.If(first.output == "promoted", name="outer"):
+        second = say(word="challenger").set_display_name("say again")
+        with dsl.If(second.output == "challenger", name="inner"):
+            say(word="waits").set_display_name("wait")
+        with dsl.If(second.output == "champion", name="other"):
+            say(word="serves").set_display_name("serve")
+
+
+def test_a_condition_within_a_condition_is_decided_by_what_its_own_task_says(home: Path) -> None:
+    board = carry_out(home, "nested", nested, {})
+    assert states(board) == {"say": "done", "say again": "done", "wait": "done", "serve": "skipped"}

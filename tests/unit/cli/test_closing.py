@@ -47,6 +47,15 @@ def test_a_passing_verdict_is_followed_by_the_commands_that_serve_and_take_back(
     assert "end-to-end finished in 61 s." in shown
 
 
+def test_what_waits_for_approval_is_followed_by_the_commands_that_decide() -> None:
+    version = {"name": "gptj", "version": 3, "alias": "challenger"}
+    verdict = {"passed": True, "model": "gptj", "rules": []}
+    shown = screen(told(verdict=verdict, facts={"promote/version": version}))
+    assert "headrace models approve gptj/3 --reason WHY" in shown
+    assert "headrace models reject gptj/3 --reason WHY" in shown
+    assert "serve" not in shown and "rollback" not in shown
+
+
 def test_without_a_passing_verdict_nothing_is_offered_that_is_not_there() -> None:
     rules = [{"name": "floor", "passed": False, "reason": "0.1 is below 0.8."}]
     assert "✗ floor" in screen(told(verdict={"passed": False, "model": "gptj", "rules": rules}))

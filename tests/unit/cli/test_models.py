@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,17 @@ def promote(folder: Path, step: int) -> str:
     return digest
 
 
+def propose(folder: Path, step: int, approver: str) -> None:
+    """Leave a checkpoint and a verdict that asks for approval where a pipeline would."""
+    promote(folder, step)
+    registry.rollback("gptj", "only made here")
+    now = registry.champion("gptj")
+    facts = storage.read(folder / f"verdict-{step}", Verdict).facts
+    with storage.writing(folder / f"asking-{step}") as tree:
+        champion = now.checkpoint if now else None
+        tree.commit(dataclasses.replace(facts, champion=champion, approvers=(approver,)))
+
+
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert run_app(["models", *arguments]) == 0
     return capsys.readouterr().out
@@ -47,7 +59,8 @@ def test_versions_are_listed_shown_with_their_evidence_and_taken_back(
         (2, ["champion"], digests[1]),
     ]
     shown = json.loads(told(capsys, "show", "gptj@champion", "--json"))
-    assert shown == {**listed[1], "evidence": shown["evidence"]}
+    assert shown == {**listed[1], "lineage": shown["lineage"], "evidence": shown["evidence"]}
+    assert shown["lineage"]["pipeline_run"] == "run"
     assert shown["evidence"]["rules"][0]["reason"] == REASON
     assert f"✓ beats base: {REASON}" in told(capsys, "show", "gptj/2")
 
@@ -56,3 +69,41 @@ def test_versions_are_listed_shown_with_their_evidence_and_taken_back(
     assert "wrong [/tmp/x] answers" in told(capsys, "list")
     assert "wrong [/tmp/x] answers" in told(capsys, "show", "gptj/2")
     assert "no version is champion now" in told(capsys, "rollback", "gptj")
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *arguments: str) -> str:
+    assert run_app(["models", *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_a_version_is_promoted_approved_rejected_and_audited_from_the_command_line(
+    mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("HEADRACE_USER", "ada")
+    promote(mlflow_store, 1)
+    propose(mlflow_store, 2, "grace")
+    places = ("--checkpoint", str(mlflow_store / "checkpoint-2"), "--verdict", str(mlflow_store / "asking-2"))
+    assert "Give both --checkpoint and --verdict" in refused(capsys, 2, "promote", "gptj", *places[:2])
+    assert "say why it may come back" in refused(capsys, 2, "promote", "gptj", *places)
+    said = told(capsys, "promote", "gptj", *places, "--reason", "it was fine")
+    assert said == "gptj version 3 is challenger; it waits for `headrace models approve`.\n"
+    assert "ada (HEADRACE_USER) is no approver" in refused(capsys, 2, "approve", "gptj", "--reason", "yes")
+    monkeypatch.setenv("HEADRACE_USER", "grace")
+    assert "needs its reason" in refused(capsys, 2, "approve", "gptj/3")
+    assert told(capsys, "reject", "gptj/3", "--reason", "rude") == ("gptj version 3 is rejected; the champion stays.\n")
+    assert "rude" in told(capsys, "list")
+    told(capsys, "promote", "gptj/3", "--reason", "polite by now")
+    assert told(capsys, "approve", "gptj", "--reason", "[read] it") == "gptj version 3 is approved and champion.\n"
+
+    trail = json.loads(told(capsys, "audit", "gptj", "--json"))
+    assert [entry["action"] for entry in trail["entries"]][3:] == ["propose", "reject", "propose", "approve"]
+    assert trail["head"].startswith("7 ") and trail["differences"] == []
+    shown = told(capsys, "audit", "gptj")
+    assert "[read] it" in shown and "grace (HEADRACE_USER)" in shown
+    tracking.client().set_registered_model_alias("gptj", "champion", "1")
+    assert run_app(["models", "audit", "gptj"]) == 1
+    assert "Alias champion names version 1, and the trail has it name version 3." in capsys.readouterr().out
+    assert "The chain holds." in told(capsys, "audit", "gptj", "--settle")

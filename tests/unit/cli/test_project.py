@@ -14,7 +14,14 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_chains_and_recipes_are_found_and_their_helpers_are_not_mistaken_for_them() -> None:
-    assert project.pipeline_names() == ["end_to_end", "finetuning", "prepare", "pretraining", "release"]
+    assert project.pipeline_names() == [
+        "end_to_end",
+        "finetuning",
+        "prepare",
+        "pretraining",
+        "rehearsed_release",
+        "release",
+    ]
     assert {"demo", "gptj_6b"} <= set(project.recipe_names())
     for name in project.pipeline_names():
         assert project.load_pipeline(name.replace("_", "-")).name == name.replace("_", "-")

@@ -204,7 +204,9 @@ def test_an_altered_report_is_no_evidence(report: Reports, tmp_path: Path) -> No
 
 def test_a_policy_survives_json() -> None:
     bound = NonInferiority(metric="piqa/acc", margin=0.02)
-    policy = GateConfig(metric="a/b", floor=0.5, beats=(Beat(reference="base", metric="c/d"),), not_worse=(bound,))
+    beats = (Beat(reference="base", metric="c/d"),)
+    asked = {"max_latency_ms": 9.0, "min_items_checked": 0.5, "certificate": "x", "approvers": ("ada",)}
+    policy = GateConfig(metric="a/b", floor=0.5, beats=beats, not_worse=(bound,), **asked)
     assert decode(GateConfig, encode(policy)) == policy
 
 
@@ -216,6 +218,10 @@ def test_a_policy_survives_json() -> None:
         ({"beats": ()}, "beats is empty"),
         ({"min_examples": 1}, "min_examples=1"),
         ({"resamples": 10}, "resamples=10"),
+        ({"max_latency_ms": 0.0}, "max_latency_ms=0.0"),
+        ({"min_items_checked": 0.0}, "min_items_checked=0.0"),
+        ({"min_items_checked": 1.1}, "min_items_checked=1.1"),
+        ({"approvers": ("ada", " ")}, "approvers=['ada', ' ']"),
         ({"not_worse": (NonInferiority(metric="piqa/acc", margin=0.0),)}, "margin=0.0 of 'piqa/acc'"),
     ],
 )

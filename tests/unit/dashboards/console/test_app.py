@@ -122,3 +122,14 @@ def test_an_unreachable_store_is_one_line_and_no_traceback(monkeypatch: pytest.M
 def test_nothing_is_reported_to_streamlit() -> None:
     settings = tomllib.loads((CONSOLE / ".streamlit" / "config.toml").read_text())
     assert settings["browser"]["gatherUsageStats"] is False
+
+
+def test_a_challenger_is_shown_with_the_command_that_approves_it(store: Any) -> None:
+    number = store.client.get_model_version_by_alias("demo", "previous").version
+    store.client.set_registered_model_alias("demo", "challenger", number)
+    store.client.set_model_version_tag("demo", number, "headrace.rejected", "2026-01-01T00:09:00Z by ada: rude")
+    app = opened("versions_page.py")
+    app.selectbox[1].select_index(1).run()
+    assert not app.exception
+    assert app.code[0].value == f"headrace models approve demo/{number} --reason WHY"
+    assert "Rejected 2026-01-01T00:09:00Z by ada: rude" in text_of(app)

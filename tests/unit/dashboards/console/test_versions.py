@@ -49,6 +49,7 @@ def test_promotion_and_rollback_are_seen(store: Any, tmp_path: Path) -> None:
     taken, restored = versions.releases("seen")
     assert [taken.version.checkpoint, restored.version.checkpoint] == promoted[::-1]
     assert taken.rolled_back.endswith("it stutters")
+    assert (taken.promoted_by, taken.rejected) == (restored.promoted_by, "") != ("", "")
     assert (taken.replaced, restored.version.aliases, restored.rolled_back) == ("1", ("champion",), "")
     assert taken.verdict is not None
     assert taken.verdict.rules == (Rule(name="better", passed=True, reason="2 beats 1.", numbers={"step": 2.0}),)

@@ -1,0 +1,52 @@
+"""Checkpoints and verdicts of a few bytes, promoted into a real MLflow store as a pipeline does."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from headrace import registry, storage, tracking
+from headrace.artifacts import MODEL_FILE, Checkpoint, ModelVersion, Rule, Verdict
+
+RULES = (Rule(name="beats champion", passed=True, reason="0.87 beats 0.52.", numbers={"p": 0.001}),)
+
+
+class Candidates:
+    """Checkpoints and verdicts on disk, promoted as a pipeline does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def checkpoint(self, step: int) -> str:
+        """Its digest; the files lie at `self.path(step)`."""
+        facts = Checkpoint(
+            step=step, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="causal", config={}, loss=None
+        )
+        with storage.writing(self.path(step)) as tree:
+            (tree.path / MODEL_FILE).write_bytes(bytes([step]) * 1000)
+            (tree.path / "deep").mkdir()
+            (tree.path / "deep" / "empty.json").write_bytes(b"")
+            return tree.commit(facts, {"tokenizer": "0" * 64, "shards_text": "1" * 64}).digest
+
+    def path(self, step: int) -> Path:
+        return self.folder / f"checkpoint-{step}"
+
+    def verdict(self, step: int, **changes: Any) -> Path:
+        """A passing verdict on a checkpoint, held against the incumbent there is, unless `changes` say otherwise."""
+        digest = self.checkpoint(step)
+        model = changes.get("model", "gptj")
+        beaten = registry.incumbent(model, digest)
+        values = {"candidate": digest, "champion": beaten.checkpoint if beaten else None, "passed": True}
+        facts = Verdict(**({"model": model, "rules": RULES} | values | changes))
+        path = self.folder / f"verdict-{os.urandom(4).hex()}"
+        with storage.writing(path) as tree:
+            tree.commit(facts)
+        return path
+
+    def promote(self, step: int, verdict: Path | None = None, name: str = "gptj", reason: str = "") -> ModelVersion:
+        verdict = verdict or self.verdict(step, model=name)
+        run_id = tracking.nested_run("run-1", "promote")
+        return registry.promote(name, str(self.path(step)), str(verdict), run_id=run_id, reason=reason)
+
+    def propose(self, step: int, *approvers: str) -> ModelVersion:
+        """Promote on a verdict that asks for approval."""
+        return self.promote(step, self.verdict(step, approvers=approvers))

@@ -1,0 +1,216 @@
+"""Each condition besides scores blocks a candidate on its own, and so does the lack of its evidence."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import storage
+from headrace.artifacts import (
+    Checkpoint,
+    DataSummary,
+    Endpoint,
+    EvalReport,
+    Manifest,
+    ResumeCertificate,
+    TokenShards,
+    Verdict,
+)
+from headrace.errors import IntegrityError, MismatchError
+from headrace.evaluation.gate import GateConfig, decide, judge
+from headrace.evaluation.guarantees import CERTIFIED_CONFIG
+from headrace.storage import Stored
+
+CONFIG: dict[str, Any] = {
+    "steps": 100,
+    "checkpoint_every_steps": 50,
+    "log_every_steps": 5,
+    "guard": {"skips": 9, "factor": 4},
+}
+CONFIG |= {"data": {"rows": 8}}
+EVERYTHING = GateConfig(
+    metric="facts/exact_match", max_latency_ms=50.0, min_items_checked=0.9, certificate="", approvers=("ada",)
+)
+NAMES = ["latency", "decontaminated data", "resume certificate"]
+
+
+class Case:
+    """A candidate with all the evidence that a policy can ask for, which tests take apart."""
+
+    def __init__(self, folder: Path, report: Callable[..., Stored[EvalReport]]) -> None:
+        self.folder = folder
+        piece, tokens = "1" * 64, self.seal("tokens", self.shards(), {"shards_0": "1" * 64}).digest
+        facts = Checkpoint(
+            step=1, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="prefix", config=CONFIG, loss=None
+        )
+        self.digest = self.seal("checkpoint", facts, {"shards_text": tokens, "tokenizer": "7" * 64}).digest
+        self.summary(piece)
+        self.endpoint()
+        self.certificate()
+        self.reports = {
+            "candidate": report(self.digest, facts=[1.0] * 90 + [0.0] * 10).path,
+            "base": report("old", facts=[1.0] * 20 + [0.0] * 80).path,
+        }
+        self.uris = {role: folder / role for role in ("checkpoint", "endpoint", "data", "tokens")}
+
+    @staticmethod
+    def shards() -> TokenShards:
+        return TokenShards(tokenizer="t", documents=1, tokens=1, sources={"s": 1})
+
+    def seal(self, name: str, facts: Any, parents: dict[str, str], **files: Any) -> Manifest:
+        with storage.writing(self.folder / name) as tree:
+            for file, values in files.items():
+                (tree.path / f"{file}.json").write_text(json.dumps(values))
+            return tree.commit(facts, parents)
+
+    def summary(self, piece: str, unchecked: int = 1, **changes: int) -> None:
+        numbers = {"documents": 9, "tokens": 9, "exact": 0, "near": 0, "quarantined": 0}
+        found = {"contaminated": 2, "overlapping": 2, "items": 20}
+        facts = DataSummary(**{**numbers, **found, **changes}, mixture_off_points=None)
+        self.seal("data", facts, {"text_0": piece, "exclusions": "2" * 64}, report={"unchecked": unchecked})
+
+    def endpoint(self, **changes: Any) -> None:
+        facts = Endpoint(
+            model="m", checkpoint=self.digest, url="u", answers={"a": "b"}, ready_seconds=1.0, latency_ms=50.0
+        )
+        self.seal("endpoint", dataclasses.replace(facts, **changes), {})
+
+    def certificate(self, config: dict[str, Any] = CONFIG, **changes: Any) -> None:
+        facts = ResumeCertificate(
+            recipe="demo", stage="instruct", config="c", code="0.1.0+abc", torch="2", device="cpu", steps=16,
+            killed_at=(3, 9), digests={}, differences=(), passed=True,
+        )  # fmt: skip
+        short = {
+            **config,
+            "steps": 16,
+            "checkpoint_every_steps": 4,
+            "log_every_steps": 1,
+            "guard": {**config["guard"], "skips": 1},
+        }
+        name = CERTIFIED_CONFIG.removesuffix(".json")
+        self.seal("certificate", dataclasses.replace(facts, **changes), {}, **{name: short})
+
+    def verdict(self, policy: GateConfig = EVERYTHING) -> Verdict:
+        policy = dataclasses.replace(policy, certificate=str(self.folder / "certificate"))
+        manifest = judge(self.folder / "verdict", self.reports, "m", policy, evidence=self.uris)
+        facts: Verdict = manifest.facts
+        return facts
+
+    def blocked_by(self) -> tuple[list[str], str]:
+        """Rules that failed, and why the first of them did."""
+        verdict = self.verdict()
+        failed = [rule for rule in verdict.rules if not rule.passed]
+        assert verdict.passed == (not failed)
+        return [rule.name for rule in failed], failed[0].reason if failed else ""
+
+
+@pytest.fixture
+def case(tmp_path: Path, report: Callable[..., Stored[EvalReport]]) -> Case:
+    return Case(tmp_path, report)
+
+
+def test_a_candidate_with_all_the_evidence_passes_and_its_verdict_names_it(case: Case) -> None:
+    verdict = case.verdict()
+    assert verdict.passed and verdict.approvers == ("ada",)
+    assert [rule.name for rule in verdict.rules][-3:] == NAMES
+    latency, data, resuming = verdict.rules[-3:]
+    assert latency.numbers == {"latency_ms": 50.0, "budget_ms": 50.0, "probes": 1.0}
+    assert data.numbers == {"overlapping": 0.0, "checked": 19.0, "items": 20.0, "min_checked": 0.9}
+    assert resuming.numbers == {"kills": 2.0, "steps": 16.0, "differences": 0.0}
+    parents = storage.read(case.folder / "verdict", Verdict).manifest.parents
+    sealed = {role: storage.read_manifest(uri).digest for role, uri in case.uris.items()}
+    certificate = storage.read_manifest(case.folder / "certificate").digest
+    assert parents.items() >= {**sealed, "certificate": certificate}.items()
+
+
+def test_a_policy_that_asks_for_none_of_it_decides_none_of_it(case: Case) -> None:
+    candidate, base = (storage.read(uri, EvalReport) for uri in case.reports.values())
+    verdict = decide(candidate, {"base": base}, GateConfig(metric="facts/exact_match"), "m")
+    assert verdict.passed and not set(NAMES) & {rule.name for rule in verdict.rules}
+    assert verdict.approvers == ()
+
+
+def test_evidence_that_is_missing_passes_nothing(case: Case) -> None:
+    candidate, base = (storage.read(uri, EvalReport) for uri in case.reports.values())
+    verdict = decide(candidate, {"base": base}, EVERYTHING, "m")
+    assert [rule.name for rule in verdict.rules if not rule.passed] == NAMES
+
+
+@pytest.mark.parametrize(("role", "name"), [("endpoint", NAMES[0]), ("data", NAMES[1]), ("tokens", NAMES[1])])
+def test_each_missing_piece_of_evidence_alone_blocks(case: Case, role: str, name: str) -> None:
+    del case.uris[role]
+    assert case.blocked_by()[0] == [name]
+
+
+def test_a_slow_answer_alone_blocks(case: Case) -> None:
+    case.endpoint(latency_ms=50.1)
+    assert case.blocked_by() == (["latency"], "The median of 1 probes took 50.1 ms; at most 50 may.")
+
+
+def test_the_rehearsal_of_another_checkpoint_alone_blocks(case: Case) -> None:
+    case.endpoint(checkpoint="f" * 64)
+    assert case.blocked_by()[0] == ["latency"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"overlapping": 3}, "1 documents that were kept overlap"),
+        ({"contaminated": 0}, "2 documents that were kept overlap"),
+        ({"unchecked": 3}, "17 of 20 items were looked for, 90% at least"),
+        ({"items": 0, "unchecked": 0}, "0 of 0 items were looked for"),
+    ],
+)
+def test_data_that_is_not_clean_alone_blocks(case: Case, changes: dict[str, int], told: str) -> None:
+    case.summary("1" * 64, **changes)
+    failed, reason = case.blocked_by()
+    assert failed == ["decontaminated data"] and told in reason
+
+
+def test_a_report_on_other_data_alone_blocks(case: Case) -> None:
+    case.summary("3" * 64)
+    failed, reason = case.blocked_by()
+    assert failed == ["decontaminated data"] and "not on shards_text" in reason
+
+
+def test_shards_that_the_candidate_was_not_trained_on_vouch_for_nothing(case: Case) -> None:
+    case.seal("tokens", dataclasses.replace(case.shards(), documents=2), {"shards_0": "1" * 64})
+    assert case.blocked_by()[0] == ["decontaminated data"]
+
+
+def test_a_run_that_did_not_resume_alone_blocks(case: Case) -> None:
+    case.certificate(passed=False, differences=("losses differ from step 4 on",))
+    failed, reason = case.blocked_by()
+    assert failed == ["resume certificate"] and reason.endswith("losses differ from step 4 on.")
+
+
+@pytest.mark.parametrize(
+    ("other", "told"), [({"data": {"rows": 4}}, "data.rows"), ({"guard": {"factor": 5}}, "guard.factor")]
+)
+def test_the_certificate_of_another_run_alone_blocks(case: Case, other: dict[str, Any], told: str) -> None:
+    case.certificate({**CONFIG, **other})
+    failed, reason = case.blocked_by()
+    assert failed == ["resume certificate"] and f"has another {told}." in reason
+
+
+def test_a_certificate_without_a_kill_alone_blocks(case: Case) -> None:
+    case.certificate(killed_at=())
+    assert case.blocked_by()[0] == ["resume certificate"]
+
+
+def test_a_report_of_another_checkpoint_than_the_one_shown_blocks(case: Case) -> None:
+    case.reports["candidate"] = case.reports["base"]
+    assert "evidence" in case.blocked_by()[0]
+
+
+def test_altered_evidence_is_none(case: Case) -> None:
+    (case.folder / "data" / "report.json").write_text('{"unchecked": 0}')
+    with pytest.raises(IntegrityError, match=r"report\.json is altered"):
+        case.verdict()
+    case.summary("1" * 64)
+    case.uris["endpoint"] = case.uris["data"]
+    with pytest.raises(MismatchError, match="is a data_summary, and a endpoint is wanted"):
+        case.verdict()
