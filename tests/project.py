@@ -88,11 +88,14 @@ def make_project(folder: Path) -> Path:
 
 
 def enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in a project directory whose chains and recipes are imported anew, whichever were before."""
+    """Work in a project directory whose chains and recipes are imported anew, and forgotten with the test."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("pipelines", "components")]:
-        monkeypatch.delitem(sys.modules, name)
+    theirs = {".".join(path.relative_to(folder).with_suffix("").parts) for path in folder.glob("[cp]*s/**/*.py")}
+    before = {name for name in sys.modules if name.partition(".")[0] in ("pipelines", "components")}
+    for name in theirs | before:
+        monkeypatch.setitem(sys.modules, name, sys)  # remembers what was there, or that nothing was
+        del sys.modules[name]
 
 
 def _write_data(folder: Path) -> None:
