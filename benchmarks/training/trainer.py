@@ -57,10 +57,26 @@ def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
 
 
 def flops_a_token(context: int) -> float:
-    """Forward and backward: 6 a weight of every product, and attention over half the context on average."""
-    d, layers = SHAPE["d_model"], SHAPE["n_layer"]
-    weights = layers * (4 * d * d + 2 * d * SHAPE["d_ff"]) + d * SHAPE["vocab_size"]
-    return 6.0 * weights + 6.0 * layers * d * context
+    """Model FLOPs as `headrace.training.work` counts them: attention over the whole context, seen or not."""
+    from headrace.training.work import count_work
+
+    work = count_work(train_config(context))
+    return work.flops / work.tokens
+
+
+def train_config(context: int) -> Any:
+    """Our side's configuration."""
+    from headrace.data.loader import LoaderConfig, SourceConfig
+    from headrace.models.gptj import GPTJConfig
+    from headrace.training.config import TrainConfig
+
+    rows = TOKENS // context
+    return TrainConfig(
+        model=GPTJConfig(**SHAPE, context_tokens=context),
+        data=LoaderConfig(context_tokens=context, rows=rows, sources={"text": SourceConfig()}),
+        steps=WARM_STEPS + STEPS,
+        microbatch_rows=rows,
+    )
 
 
 def headrace(context: int) -> dict[str, Any]:
@@ -68,18 +84,13 @@ def headrace(context: int) -> dict[str, Any]:
     import torch
 
     from headrace.data.batch import Batch
-    from headrace.data.loader import LoaderConfig, SourceConfig
-    from headrace.models.gptj import GPTJ, GPTJConfig
+    from headrace.models.gptj import GPTJ
     from headrace.training import optimizer as optimizers
-    from headrace.training.config import TrainConfig
     from headrace.training.step import take_step
 
-    rows = TOKENS // context
-    shape = GPTJConfig(**SHAPE, context_tokens=context)
-    data = LoaderConfig(context_tokens=context, rows=rows, sources={"text": SourceConfig()})
-    config = TrainConfig(model=shape, data=data, steps=WARM_STEPS + STEPS, microbatch_rows=rows)
+    config, rows = train_config(context), TOKENS // context
     torch.manual_seed(0)
-    model = GPTJ(shape)
+    model = GPTJ(config.model)
     optimizer = optimizers.build(model, config.optimizer)
     stream_RT = tokens(context)
     ones = np.ones((rows, context), np.int32)

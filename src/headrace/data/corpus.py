@@ -120,15 +120,6 @@ def splits(path: str | Path) -> dict[str, list[str]]:
     return found
 
 
-def split_files(path: str | Path, split: str) -> list[str]:
-    """Files of one split.
-
-    Raises:
-        ConfigError: The corpus has no such split.
-    """
-    return [piece.uri for piece in split_pieces(path, split)]
-
-
 def split_pieces(path: str | Path, split: str) -> list[Piece]:
     """Pieces of one split.
 

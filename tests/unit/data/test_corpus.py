@@ -6,7 +6,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import Corpus
 from headrace.data import corpus
-from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, read_piece, split_files, splits
+from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, read_piece, split_pieces, splits
 from headrace.data.source_files import Piece
 from headrace.errors import ConfigError, DataError, IntegrityError
 
@@ -92,9 +92,9 @@ def test_another_content_under_the_same_names_is_another_corpus(files: Path) -> 
 
 def test_what_is_not_there_is_refused_by_name(files: Path) -> None:
     out, _ = gathered(files)
-    assert split_files(out, "exam") == [str(files / "exam.jsonl")]
+    assert [piece.uri for piece in split_pieces(out, "exam")] == [str(files / "exam.jsonl")]
     with pytest.raises(ConfigError, match=r"no split 'exams'\. Known: exam, instructions, text"):
-        split_files(out, "exams")
+        split_pieces(out, "exams")
     with pytest.raises(DataError, match=r"none\.jsonl does not exist"):
         gather_corpus(CorpusConfig(files={"text": str(files / "none.jsonl")}), files / "never")
     assert not (files / "never").exists()

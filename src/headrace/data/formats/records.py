@@ -9,7 +9,6 @@ from headrace.data.lines import read_lines
 from headrace.data.quarantine import Fault
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-REASON_CHARACTERS = 80
 
 
 def read_records(file: str, parse: Parse) -> Iterator[Document | Fault]:
