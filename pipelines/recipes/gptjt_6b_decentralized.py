@@ -2,7 +2,7 @@
 
 Four workers of 16 rows share every gradient for 200 steps and then average their weights at one step in fifty.
 Published workers were pipelines of several GPUs; here each is one process with the whole model, which takes 121 GB for
-weights, gradients, moments and control variates in fp32, and activations on top.
+weights, gradients, moments and control variates in fp32, and activations on top (`headrace plan` says how much).
 Source: `dist_dp_proxskip_adam.py` of https://github.com/DS3Lab/Decentralized_FM_alpha.
 """
 

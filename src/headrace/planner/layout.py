@@ -71,12 +71,15 @@ def parse_layout(text: str) -> Layout:
 def choose_layout(train: TrainConfig, where: Slice) -> Layout:
     """As many weight-sharing replicas as the batch has microbatches, and the other devices side by side in each.
 
+    Workers who train apart hold their weights whole.
+
     Raises:
         ConfigError: The devices cannot be divided so.
     """
     microbatches = train.data.rows // train.microbatch_rows
     replicas = math.gcd(where.devices, microbatches)
-    layout = Layout(fsdp=replicas, tensor=where.devices // replicas)
+    apart = train.averaging.kind != "none"
+    layout = Layout(data=where.devices) if apart else Layout(fsdp=replicas, tensor=where.devices // replicas)
     check_layout(layout, train, where)
     return layout
 
@@ -93,6 +96,11 @@ def check_layout(layout: Layout, train: TrainConfig, where: Slice) -> None:
         raise ConfigError(
             f"The layout {layout} takes {layout.devices} devices and {where.name} has {where.devices}. "
             "Give degrees whose product is that."
+        )
+    if train.averaging.kind != "none" and layout.data != layout.devices:
+        raise ConfigError(
+            f"averaging.kind={train.averaging.kind!r} trains workers apart, each with whole weights, and the layout "
+            f"{layout} cuts them. Give data={where.devices}, or averaging.kind=none."
         )
     if microbatches % layout.replicas:
         raise ConfigError(

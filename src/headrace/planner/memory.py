@@ -18,6 +18,10 @@ from headrace.training.work import count_parameters
 FP32, BF16, INT64 = 4, 2, 8
 BATCHES_ALIVE = 3
 """The one in use and two made ahead."""
+KEPT_APART = {"none": 0, "proxskip": 1, "diloco": 2, "compressed": 1}
+"""Tensors for each weight that workers apart keep: control variates; common weights and momentum; common weights."""
+EXCHANGED = {"none": 0, "proxskip": 0, "diloco": 1, "compressed": 0}
+"""Tensors for each weight that an exchange makes beside them; ProxSkip goes through the weights piece by piece."""
 Recompute = Literal["none", "selective", "layers"]
 """What a layer computes again for its backward pass: nothing, all but its products and attention, or everything."""
 Attention = Literal["sdpa", "flash", "math"]
@@ -49,6 +53,8 @@ class Memory:
     working: int
     """Copies of weights in the precision of products, and what a layer's backward pass makes on its way."""
     batches: int
+    averaging: int = 0
+    """What workers who train apart keep from one exchange to the next."""
     baseline: int = 0
     """Of the process, before there is a model."""
     allocator: int = 0
@@ -77,6 +83,7 @@ def predict_memory(train: TrainConfig, execution: Execution) -> Memory:
     steady = {
         "weights": state,
         "moments": 2 * state,
+        "averaging": KEPT_APART[train.averaging.kind] * state,
         "batches": BATCHES_ALIVE * train.data.rows * train.data.context_tokens * (2 * INT64 + 4 + 1),
     }
     moments = [Memory(**steady, **parts) for parts in _moments(train, execution, state)]
@@ -84,7 +91,7 @@ def predict_memory(train: TrainConfig, execution: Execution) -> Memory:
 
 
 def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[str, int]]:
-    """The moments at which a step may be fullest: at the loss, and as the backward pass begins, nears its end, ends.
+    """When a step may be fullest: at the loss, as the backward pass begins or nears its end, in the update.
 
     Args:
         state: Bytes of one whole set of gradients, as this device holds it.
@@ -106,7 +113,7 @@ def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[
         {"gradients": before, "activations": full, "loss": loss, "working": copies},
         {"gradients": max(before, head), "activations": full, "loss": head if before else 0, "working": backward},
         {"gradients": last, "activations": kept + mask, "loss": 0, "working": backward},
-        {"gradients": state, "activations": 0, "loss": 0, "working": 0},
+        {"gradients": state, "activations": 0, "loss": 0, "working": EXCHANGED[train.averaging.kind] * state},
     ]
 
 

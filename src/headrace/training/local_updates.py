@@ -14,6 +14,9 @@ from headrace.errors import MismatchError
 from headrace.training.averaging import AveragingConfig
 from headrace.training.link import Link
 
+MET_WEIGHTS = 2**26
+"""Weights that ProxSkip averages at a time, so that what it notes of each never takes the room of all."""
+
 
 class ProxSkip:
     """ProxSkip-Adam: local AdamW steps on corrected gradients, averaged at a toss of a coin that all workers share.
@@ -57,6 +60,9 @@ class ProxSkip:
             x.sub_(gamma * (self._optimizer.state[x]["exp_avg"] - self._control_of[x]))
             if self.averages(step):
                 met.append((x, x.clone(), gamma))
+            if sum(one.numel() for one, _, _ in met) >= MET_WEIGHTS:
+                self._average(met)
+                met = []
         if met:
             self._average(met)
         for x, group in self._weights():

@@ -5,6 +5,7 @@ import pytest
 from headrace.cluster.slices import find_slice
 from headrace.errors import ConfigError
 from headrace.planner.layout import Layout, check_layout, choose_layout, parse_layout
+from headrace.training.averaging import AveragingConfig
 
 
 def test_replicas_are_as_many_as_microbatches_and_share_their_weights(make_train) -> None:
@@ -55,3 +56,10 @@ def test_a_slice_larger_than_the_batch_and_its_heads_is_refused(make_train) -> N
     with pytest.raises(ConfigError, match="v5e-256 has 256 devices for 1 microbatches"):
         choose_layout(train, find_slice("v5e-256"))
     assert choose_layout(replace(train, microbatch_rows=1), find_slice("h100x8")) == Layout(fsdp=2, tensor=4)
+
+
+def test_workers_who_train_apart_hold_their_weights_whole(make_train) -> None:
+    train = make_train(rows=64, microbatch_rows=2, averaging=AveragingConfig(kind="diloco"))
+    assert choose_layout(train, find_slice("h100x8")) == Layout(data=8)
+    with pytest.raises(ConfigError, match=r"averaging\.kind='diloco' .* Give data=8, or averaging\.kind=none"):
+        check_layout(Layout(data=4, tensor=2), train, find_slice("h100x8"))

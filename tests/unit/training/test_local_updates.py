@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from headrace.errors import MismatchError
-from headrace.training import averaging
+from headrace.training import averaging, local_updates
 from headrace.training import optimizer as optimizers
 from headrace.training.averaging import AveragingConfig
 from headrace.training.link import Link
@@ -111,7 +111,9 @@ def test_sharing_every_gradient_is_one_run_on_the_rows_of_all() -> None:
     agree(together(WORLD, trained, AveragingConfig()), simulated.x, simulated.x[0])
 
 
-def test_proxskip_adam_follows_the_published_method() -> None:
+@pytest.mark.parametrize("met", [2**26, 10])
+def test_proxskip_adam_follows_the_published_method(met: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_updates, "MET_WEIGHTS", met)
     s, p, h, averaged = Simulated(), PROXSKIP.probability, np.zeros((WORLD, 25)), 0
     for step in range(1, STEPS + 1):
         synchronous = step <= PROXSKIP.synchronous_steps
