@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from headrace.artifacts import MaskContract
+from headrace import storage
+from headrace.artifacts import EvalReport, MaskContract, Metric
 from headrace.cli.app import run_app
 from headrace.models.pretrained import load
 from tests.serving_checkpoint import write_checkpoint
@@ -27,6 +28,18 @@ def test_a_checkpoint_exported_and_imported_again_is_the_same_model(
     with torch.no_grad():
         torch.testing.assert_close(after.model(tokens_BT), before.model(tokens_BT), rtol=0, atol=0)
     assert after.tokenizer_file.read_bytes() == before.tokenizer_file.read_bytes()
+
+
+def test_a_card_names_licence_data_and_what_reports_measured(tmp_path: Path) -> None:
+    made = write_checkpoint(tmp_path / "ours", "prefix")
+    with storage.writing(tmp_path / "report") as tree:
+        metrics = {"facts/exact_match": Metric(value=0.75, stderr=0.125, n=12)}
+        tree.commit(EvalReport(checkpoint=made.digest, mask="prefix", metrics=metrics))
+    told = ["--report", str(tmp_path / "report"), "--licence", "mit", "--dataset", "the_pile", "--name", "tiny"]
+    assert run_app(["convert", "export", str(tmp_path / "ours"), str(tmp_path / "theirs"), *told]) == 0
+    card = (tmp_path / "theirs" / "README.md").read_text()
+    for line in ("license: mit", "- the_pile", "# tiny", "| facts/exact_match | 0.7500 | 0.1250 | 12 |"):
+        assert f"{line}\n" in card
 
 
 def test_the_mask_can_be_told_and_a_wrong_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
