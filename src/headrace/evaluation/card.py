@@ -13,6 +13,7 @@ import torch
 from headrace.artifacts import Checkpoint, EvalReport, Metric
 from headrace.config import decode
 from headrace.errors import MismatchError
+from headrace.evaluation.published import COLUMNS, ROWS
 from headrace.models.export import GENERATION
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.storage import Stored
@@ -143,7 +144,18 @@ def _results(metrics: Mapping[str, Metric]) -> str:
     if not metrics:
         return "## Results\n\nNothing was measured."
     rows = ((name, f"{m.value:.4f}", f"{m.stderr:.4f}", f"{m.n:,}") for name, m in metrics.items())
-    return "## Results\n\n" + table(("metric", "value", "standard error", "n"), rows)
+    results = "## Results\n\n" + table(("metric", "value", "standard error", "n"), rows)
+    return results + _beside_published(metrics)
+
+
+def _beside_published(metrics: Mapping[str, Metric]) -> str:
+    """The same beside published models, of tasks that carry the harness's names."""
+    columns = {key: title for key, title in COLUMNS.items() if "/".join(key) in metrics}
+    if not columns:
+        return ""
+    ours = ("this model", *(f"{metrics['/'.join(key)].value:.3f}" for key in columns))
+    rows = ((row.model, *(f"{row.value(*key):.3f}" for key in columns)) for row in ROWS)
+    return "\n\nBeside the model card of GPT-J-6B:\n\n" + table(("", *columns.values()), (ours, *rows))
 
 
 def _limits(facts: Checkpoint) -> str:
