@@ -183,6 +183,8 @@ class ResumeCertificate:
     """Release, and a digest over the library's text."""
     torch: str
     device: str
+    processes: int = 1
+    """That took every step together."""
     steps: int
     killed_at: tuple[int, ...]
     """The step taken last before each kill."""

@@ -33,6 +33,7 @@ def resume(
     stage: Annotated[str, typer.Option(help="Its section: pretraining, ul2 or instruct.")] = "pretraining",
     kills: Annotated[int, typer.Option(min=1, help="How often the run is killed.")] = 3,
     steps: Annotated[int, typer.Option(min=4, help="Steps of the short run.")] = 48,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that take every step together.")] = 1,
     documents: Annotated[int, typer.Option(min=1, help="Documents to take from each file of the corpus.")] = 2000,
     assignments: SetOption = None,
     output: Annotated[str, typer.Option(help="Where the certificate goes; in HEADRACE_HOME by default.")] = "",
@@ -47,7 +48,8 @@ def resume(
     loaded = project.load_recipe(recipe, assignments or ())
     config = _stage(loaded, recipe, stage, steps)
     place = output or str(home() / "certificates" / f"{recipe}-{stage}")
-    manifest = _certify(loaded, config, place, documents, recipe=recipe, stage=stage, kills=kills, seed=_drawn(seed))
+    about = {"recipe": recipe, "stage": stage, "kills": kills, "seed": _drawn(seed), "processes": processes}
+    manifest = _certify(loaded, config, place, documents, **about)
     facts: ResumeCertificate = manifest.facts
     if as_json:
         typer.echo(json.dumps({**_values(facts), "digest": manifest.digest, "uri": place}, indent=1))
@@ -75,7 +77,7 @@ def _drawn(seed: int | None) -> int:
     return random.SystemRandom().randrange(2**31) if seed is None else seed
 
 
-def _certify(loaded: Any, config: "TrainConfig", place: str, documents: int, *, kills: int, **about: Any) -> Any:
+def _certify(loaded: Any, config: "TrainConfig", place: str, documents: int, **about: Any) -> Any:
     """Prepare an excerpt of the recipe's data, make both runs on it, and compare them; progress is shown."""
     from headrace.training.certificate import certify
 
@@ -86,7 +88,7 @@ def _certify(loaded: Any, config: "TrainConfig", place: str, documents: int, *, 
         def told(run: str, logged: int) -> None:
             status.update(f"{run}: step {logged:,}/{config.steps:,}")
 
-        return certify(arguments, place, kills=kills, told=told, **about)
+        return certify(arguments, place, told=told, **about)
 
 
 def _prepare(loaded: Any, config: "TrainConfig", folder: Path, documents: int) -> tuple[dict[str, str], str]:
@@ -135,5 +137,6 @@ def _show(facts: "ResumeCertificate", place: str, digest: str) -> None:
     for difference in facts.differences:
         console.print(f"[red]{difference}[/red]")
     word = "[green]equal to the last bit[/green]" if facts.passed else "[red]not the same run[/red]"
-    console.print(f"On {facts.device} with torch {facts.torch}: {word}.")
+    together = "" if facts.processes == 1 else f"{facts.processes} processes of "
+    console.print(f"On {together}{facts.device} with torch {facts.torch}: {word}.")
     console.print(f"certificate {digest[:12]} in {place}", markup=False)

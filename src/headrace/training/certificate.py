@@ -35,6 +35,7 @@ def certify(
     stage: str,
     kills: int,
     seed: int,
+    processes: int = 1,
     told: Told = lambda run, steps: None,
     work: Work = train,
 ) -> Manifest:
@@ -47,6 +48,7 @@ def certify(
         stage: The recipe's section that `config` is of.
         kills: How often the second run is killed.
         seed: Of the steps at which.
+        processes: That take every step together, as torchrun starts them.
         told: Hears how far the runs are.
         work: What trains.
 
@@ -59,9 +61,9 @@ def certify(
         raise TrainingError(f"{config.steps:,} steps cannot be interrupted {kills:,} times. Give more steps.")
     at = sorted(random.Random(seed).sample(range(1, last), kills))
     with tempfile.TemporaryDirectory(prefix="headrace-rehearsal-") as folder:
-        straight = Rehearsal(Path(folder, "straight"), arguments, work)
+        straight = Rehearsal(Path(folder, "straight"), arguments, work, processes)
         straight.run((), lambda steps: told("undisturbed", steps))
-        resumed = Rehearsal(Path(folder, "resumed"), arguments, work)
+        resumed = Rehearsal(Path(folder, "resumed"), arguments, work, processes)
         killed = resumed.run(at, lambda steps: told("killed and resumed", steps))
         expected, found = evidence(straight), evidence(resumed)
         differences = tuple(_differences(straight, resumed, expected, found))
@@ -73,6 +75,7 @@ def certify(
         code=code_version(),
         torch=str(torch.__version__),
         device=_device(),
+        processes=processes,
         steps=config.steps,
         killed_at=tuple(killed),
         digests=expected,

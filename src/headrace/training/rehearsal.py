@@ -2,12 +2,16 @@
 
 import multiprocessing
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+import torch
 
 from headrace.artifacts import MANIFEST
 from headrace.errors import HeadraceError, TrainingError
@@ -37,12 +41,13 @@ class Rehearsal:
         folder: Takes its output, workspace and log.
         arguments: Keyword arguments of `train` but for output, workspace and tracker.
         work: What trains.
+        processes: That take every step together, and are killed together.
     """
 
-    def __init__(self, folder: Path, arguments: Mapping[str, Any], work: Work = train) -> None:
+    def __init__(self, folder: Path, arguments: Mapping[str, Any], work: Work = train, processes: int = 1) -> None:
         self.output, self.workspace, self._log = folder / "output", folder / "work", folder / "log.txt"
         folder.mkdir(parents=True)
-        self._work = work
+        self._work, self._processes = work, processes
         self._arguments = {**arguments, "output_uri": str(self.output), "workspace": self.workspace}
         self._reached: Any = None
         self._context = multiprocessing.get_context("forkserver")
@@ -68,21 +73,23 @@ class Rehearsal:
             TrainingError: The run ended before it could be killed, or failed by itself.
         """
         killed = [self._kill_at(step, told) for step in kills]
-        process = self._start()
-        while process.is_alive():
-            process.join(PAUSE_SECONDS)
+        started = self._start()
+        while any(process.is_alive() for process in started):
+            started[0].join(PAUSE_SECONDS)
             told(self._reached.value)
-        self._refuse_failure(process.exitcode)
+        self._refuse_failure([process.exitcode for process in started])
         return killed
 
     def _kill_at(self, step: int, told: Callable[[int], None]) -> int:
-        process = self._start()
-        while process.is_alive() and not (self._reached.value >= step and self._saved()):
+        started = self._start()
+        while all(process.is_alive() for process in started) and not (self._reached.value >= step and self._saved()):
             time.sleep(POLL_SECONDS)
-        process.kill()
-        process.join()
-        if process.exitcode != -9:
-            self._refuse_failure(process.exitcode)
+        for process in started:
+            process.kill()
+        for process in started:
+            process.join()
+        if any(process.exitcode != -9 for process in started):
+            self._refuse_failure([process.exitcode for process in started if process.exitcode != -9])
             raise TrainingError(f"The run was over before it could be killed at step {step:,}. Give it more steps.")
         reached: int = self._reached.value
         told(reached)
@@ -92,18 +99,32 @@ class Rehearsal:
         """Whether there is a checkpoint to go on from: a run that begins anew proves nothing."""
         return any(self.workspace.glob(f"*/step-????????/{MANIFEST}"))
 
-    def _start(self) -> Any:
+    def _start(self) -> list[Any]:
         # Without a lock, which a killed process would hold for ever.
         self._reached = self._context.Value("q", 0, lock=False)
-        process = self._context.Process(target=perform, args=(self._work, self._arguments, self._log, self._reached))
-        process.start()
-        return process
+        told = (self._work, self._arguments, self._log, self._reached)
+        places = [{}] if self._processes == 1 else places_of(self._processes)
+        started = [self._context.Process(target=perform, args=(*told, place)) for place in places]
+        for process in started:
+            process.start()
+        return started
 
-    def _refuse_failure(self, code: int | None) -> None:
-        if code:
+    def _refuse_failure(self, codes: Sequence[int | None]) -> None:
+        if any(codes):
             said = self._log.read_text().split("\n") if self._log.exists() else []
-            last = [line for line in said if line.strip()][-1:] or [f"it ended with exit code {code}."]
+            last = [line for line in said if line.strip()][-1:] or [
+                f"it ended with exit code {max(filter(None, codes))}."
+            ]
             raise TrainingError(f"The short run failed: {last[0]}")
+
+
+def places_of(processes: int) -> list[dict[str, str]]:
+    """What torchrun would tell each of so many processes of one machine, at a port that is free now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 class Steps(Tracker):
@@ -117,9 +138,21 @@ class Steps(Tracker):
         self._reached.value = max(step or 0, self._reached.value)
 
 
-def perform(work: Work, arguments: Mapping[str, Any], log: Path, reached: Any) -> None:
-    """Train in this process, whose output goes to a file and whose checkpoints to no mirror."""
+def perform(
+    work: Work, arguments: Mapping[str, Any], log: Path, reached: Any, place: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Train in this process, whose output goes to a file and whose checkpoints to no mirror.
+
+    Args:
+        work: What trains.
+        arguments: Of it.
+        log: Takes all output.
+        reached: Is told the step.
+        place: Environment that places the process among others.
+    """
     os.environ.pop(MIRROR, None)
+    os.environ.update(place)
+    torch.set_num_threads(max(1, torch.get_num_threads() // int(place.get("WORLD_SIZE", "1"))))
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

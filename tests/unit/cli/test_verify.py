@@ -59,7 +59,7 @@ def test_what_is_compared_and_what_differs_are_shown_and_the_exit_code_tells(
 ) -> None:
     start = rehearsal.Rehearsal.__init__
     monkeypatch.setattr(
-        rehearsal.Rehearsal, "__init__", lambda self, folder, given, work: start(self, folder, given, broken)
+        rehearsal.Rehearsal, "__init__", lambda self, folder, given, _, processes: start(self, folder, given, broken)
     )
     assert verify("--output", str(tmp_path / "c")) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,22 @@ def test_a_run_that_resumes_exactly_is_certified(tiny, tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "c" / "config.json").read_text())
     assert (kept["steps"], kept["model"]) == (STEPS, json.loads(json.dumps(kept["model"])))
     assert storage.read_manifest(tmp_path / "c").parents["tokenizer"] == storage.read_manifest(tiny.tokenizer).digest
+
+
+def test_two_processes_that_are_killed_together_are_certified_together(tiny, tmp_path: Path) -> None:
+    facts = tried(tiny, tmp_path / "c", processes=2)
+    assert facts.passed and facts.processes == 2
+    assert len(facts.killed_at) == 2
+
+
+def lonely(**arguments: Any) -> None:
+    """Refuses to be one of several."""
+    raise ConfigError(f"Process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} will not.")
+
+
+def test_a_process_that_fails_beside_others_is_heard(tiny, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"The short run failed: Process [01] of 2 will not\."):
+        tried(tiny, tmp_path / "c", lonely, processes=2)
 
 
 def forgetful_moments(**arguments: Any) -> None:
