@@ -1,6 +1,7 @@
 """GPT-JT 6B from GPT-J: 20,000 steps of UL2 on the Pile, then 7,000 of an instruction mixture.
 
-Every step is 64 rows of 2048 tokens, 2.62 B tokens in the first stage and 0.92 B in the second.
+Every step is 64 rows of 2048 tokens, 2.62 B tokens in the first stage and 0.92 B in the second. They were taken by
+four replicas of two pipeline stages, a row at a time: `HEADRACE_MESH=data=4,pipeline=2` on eight processes.
 Source: the model card of GPT-JT and its training repository.
 """
 

@@ -164,10 +164,15 @@ class GPTJ(nn.Module):
         logits_BTV: Tensor = self.head(self.hidden(tokens_BT, mask, cache))
         return logits_BTV
 
-    def hidden(self, tokens_BT: Tensor, mask: Mask | None = None, cache: KVCache | None = None) -> Tensor:
-        """Compute what `head` turns into logits, so that a loss may project its scored positions alone."""
+    def hidden(
+        self, tokens_BT: Tensor, mask: Mask | None = None, cache: KVCache | None = None, x_BTD: Tensor | None = None
+    ) -> Tensor:
+        """Compute what `head` turns into logits, so that a loss may project its scored positions alone.
+
+        Given `x_BTD`, the residual stream as layers before these have left it, tokens are not embedded.
+        """
         view = self._view(tokens_BT, mask, cache)
-        x_BTD = self.embedding(tokens_BT)
+        x_BTD = self.embedding(tokens_BT) if x_BTD is None else x_BTD
         for layer in self.layers:
             x_BTD = layer(x_BTD, view, cache, self.recompute)
         if cache is not None:
@@ -196,13 +201,13 @@ class GPTJ(nn.Module):
         if seen is None:  # which for a single token means that it sees all there is
             return View(turns, None, is_causal=new > 1, positions_BT=positions_BT)
         # Written out once here: given booleans, attention would convert them anew in each layer.
-        bias = torch.zeros(seen.shape, dtype=self.embedding.weight.dtype, device=seen.device)
+        bias = torch.zeros(seen.shape, dtype=next(self.parameters()).dtype, device=seen.device)
         return View(turns, bias.masked_fill_(~seen, -torch.inf), is_causal=False, positions_BT=positions_BT)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "GPTJ":
         """Move or cast the weights; angles stay fp32, for bf16 cannot tell position 257 from 258."""
         super()._apply(fn, recurse)
-        self.turns = turn_table(self.config).to(self.embedding.weight.device)
+        self.turns = turn_table(self.config).to(next(self.parameters()).device)
         return self
 
 

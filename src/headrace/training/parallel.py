@@ -5,12 +5,13 @@ is the same however many take it: labels are counted over all replicas before an
 gradients are summed. Replicas that train apart (`averaging.py`) take steps of their own between exchanges.
 
 `HEADRACE_MESH` lays the processes out. `data=4,tensor=2` makes four replicas of eight processes, and the two of
-each cut its matrices between them; without it every process is a replica.
+each cut its matrices between them; with `data=4,pipeline=2` they have half of its layers each. Without it every
+process is a replica.
 """
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -32,8 +33,10 @@ T = TypeVar("T")
 MESH = "HEADRACE_MESH"
 PATIENCE = "HEADRACE_PATIENCE_SECONDS"
 """How long a process waits for the others before it fails, torch's 30 minutes where it is not set."""
-AXES = ("data", "tensor")
+AXES = ("data", "pipeline", "tensor")
 """The innermost last: its processes are neighbours and have the most to say to each other."""
+XLA_AXES = ("data", "tensor")
+"""Those over which XLA cuts tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,12 @@ class Replicas:
     def is_main(self) -> bool:
         """Whether this process writes checkpoints, metrics and progress."""
         return self.mesh is None or dist.get_rank() == 0
+
+    @property
+    def stages(self) -> "DeviceMesh | None":
+        """The processes that have this replica's layers one after another; None where each has all."""
+        stages = None if self.mesh is None else self.mesh["pipeline"]
+        return None if stages is None or stages.size() == 1 else stages
 
     def put(self, batch: TensorBatch) -> TensorBatch:
         """Bring a microbatch to the device, or its rows to as many devices as there are replicas within XLA."""
@@ -109,11 +118,12 @@ class Replicas:
                 "train.averaging is for workers in processes of their own, and one process drives all devices of XLA. "
                 "Set averaging.kind=none or another HEADRACE_DEVICE."
             )
-        if self.mesh is not None and (tensor := self.mesh["tensor"].size()) > 1:
-            raise ConfigError(
-                f"{MESH} has tensor={tensor}, and with train.averaging every process holds the whole model. "
-                f"Set averaging.kind=none, or leave tensor out of {MESH}."
-            )
+        for axis in AXES[1:]:
+            if self.mesh is not None and (size := self.mesh[axis].size()) > 1:
+                raise ConfigError(
+                    f"{MESH} has {axis}={size}, and with train.averaging every process holds the whole model. "
+                    f"Set averaging.kind=none, or leave {axis} out of {MESH}."
+                )
         return replace(self, link=Link())
 
 
@@ -135,9 +145,10 @@ def launch() -> Replicas:
         raise ConfigError(
             f"{processes} processes were started for XLA, where one process drives all devices of a machine. Start one."
         )
-    shape = mesh_shape(os.environ.get(MESH, ""), xla_devices() if device.kind == "xla" else int(processes))
+    layout = os.environ.get(MESH, "")
     if device.kind == "xla":
-        return Replicas(device, spmd=XlaMesh(shape))
+        return Replicas(device, spmd=XlaMesh(mesh_shape(layout, xla_devices(), XLA_AXES)))
+    shape = mesh_shape(layout, int(processes))
     if int(processes) == 1:
         return Replicas(device)
     if not dist.is_initialized():
@@ -158,24 +169,27 @@ def patience(text: str) -> timedelta | None:
     return timedelta(seconds=int(text))
 
 
-def mesh_shape(text: str, processes: int) -> dict[str, int]:
+def mesh_shape(text: str, processes: int, axes: Sequence[str] = AXES) -> dict[str, int]:
     """How many processes stand along each axis, given a layout such as `data=4,tensor=2`.
 
     An axis that is left out has one, but for `data`, which takes what the others leave.
 
     Raises:
-        ConfigError: No such axis, no such number, or a layout that the processes do not fill.
+        ConfigError: No such axis, no such number, stages of which each would cut its matrices too, or a layout that
+            the processes do not fill.
     """
     pairs = [pair.partition("=")[::2] for pair in text.split(",") if pair]
     for axis, size in pairs:
-        if axis not in AXES or not size.isdecimal() or size == "0":
+        if axis not in axes or not size.isdecimal() or size == "0":
             raise ConfigError(
-                f"{MESH}={text!r} has {axis}={size}, and an axis is one of {', '.join(AXES)} with a number "
+                f"{MESH}={text!r} has {axis}={size}, and an axis is one of {', '.join(axes)} with a number "
                 "of processes. Write it like data=4,tensor=2."
             )
     given = {axis: int(size) for axis, size in pairs}
+    if given.get("pipeline", 1) > 1 and given.get("tensor", 1) > 1:
+        raise ConfigError(f"{MESH}={text!r} has both pipeline and tensor, which do not go together. Leave out one.")
     inner = math.prod(size for axis, size in given.items() if axis != "data")
-    shape = {axis: given.get(axis, max(1, processes // inner) if axis == "data" else 1) for axis in AXES}
+    shape = {axis: given.get(axis, max(1, processes // inner) if axis == "data" else 1) for axis in axes}
     if math.prod(shape.values()) != processes:
         raise ConfigError(
             f"{MESH}={text!r} lays out {math.prod(shape.values())} processes or XLA devices, and there are "

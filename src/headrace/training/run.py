@@ -52,7 +52,9 @@ class Run:
         self._recent: deque[tuple[float, int]] = deque(maxlen=LOSS_STEPS)
         self.feeder = Feeder(inputs, config.data, config.model.vocab_size, self.replicas)
         self.guard = Guard(config.guard)
-        self.model = place(self._drawn(), self.replicas)
+        drawn = self._drawn()
+        self._weights_bytes = _bytes(drawn.state_dict().values())
+        self.model = place(drawn, self.replicas)
         self.scale = LossScale() if config.precision == "fp16" else None
         self.optimizer = optimizers.build(self.model, config.optimizer, fused=replicas.device.fuses_optimizer)
         if replicas.spmd is not None:
@@ -90,7 +92,7 @@ class Run:
 
     def resumable_bytes(self) -> int:
         """Size of the tensors of a resumable checkpoint: each weight has two moments like it."""
-        state = 3 * _bytes(self.model.state_dict().values()) + _bytes(self.averaging.state().values())
+        state = 3 * self._weights_bytes + _bytes(self.averaging.state().values())
         return state if self.replicas.link is None else state * (1 + self.replicas.world)
 
     def contents(self, *, resumable: bool) -> Contents:

@@ -2,7 +2,8 @@
 
 FSDP2 gathers a layer's weights before they are used, drops them afterwards, and sums gradients while it
 hands each replica its part of them. Outside of this module a weight is whole: `whole` gathers the parts for a
-checkpoint, `part` cuts one again, for however many processes there are then.
+checkpoint, `part` cuts one again, for however many processes there are then. Where layers are in stages, a process
+holds nothing of what belongs to another stage.
 
 Source: Zhao et al. 2023, PyTorch FSDP, arXiv:2304.11277.
 """
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from headrace.models import recompute
 from headrace.models.gptj import GPTJ
-from headrace.training.parallel import Replicas
+from headrace.training.parallel import ALONE, Replicas
+from headrace.training.pipeline import collect, cut_stages, norm_over
 from headrace.training.spmd import spread_weights
 from headrace.training.tensor_parallel import by_kind, by_process, cut_layers, is_cut_by_head
 
@@ -29,8 +31,8 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
     """Put a model on this process's device, or this process's part of it where there are several.
 
     Raises:
-        ConfigError: Heads or inner units that the processes of a replica cannot share evenly, or no such policy of
-            recomputation.
+        ConfigError: Heads, inner units or layers that the processes of a replica cannot share evenly, or no such
+            policy of recomputation.
     """
     model.recompute = recompute.asked()
     if replicas.spmd is not None:
@@ -41,6 +43,8 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
 
     if replicas.mesh["tensor"].size() > 1:
         cut_layers(model, replicas.mesh["tensor"])
+    if replicas.stages is not None:
+        cut_stages(model, replicas.stages)
     for layer in model.layers:
         fully_shard(layer, mesh=replicas.mesh["data"])
     fully_shard(model, mesh=replicas.mesh["data"])
@@ -55,15 +59,16 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
 
 def whole(tensors: Mapping[str, Tensor], replicas: Replicas) -> dict[str, Tensor]:
     """Gather tensors that processes hold in parts, onto the CPU of the main process; the others get nothing."""
-    gathered = {}
+    gathered, stages = {}, replicas.stages
+    keeps = replicas.is_main if stages is None else replicas.rank == 0
     for name, tensor in tensors.items():
         distributed = _distributed(tensor)
         full = tensor if distributed is None else distributed.full_tensor()
         if distributed is not None and (cuts := _cuts(name, distributed)) > 1:
             full = by_kind(full, cuts)
-        if replicas.is_main:
+        if keeps:
             gathered[name] = full.cpu()
-    return gathered
+    return collect(gathered, stages) if keeps and stages is not None else gathered
 
 
 def part(name: str, tensor: Tensor, like: Tensor) -> Tensor:
@@ -85,12 +90,14 @@ def load(model: GPTJ, tensors: Mapping[str, Tensor], replicas: Replicas) -> None
     """Fill a placed model with whole weights, each process with its part."""
     like = model.state_dict()
     mine = {name: part(name, tensor, like[name]) if name in like else tensor for name, tensor in tensors.items()}
+    if replicas.stages is not None:  # what is not here is on another stage
+        mine = {name: mine[name] for name in like if name in mine}
     model.load_state_dict(mine)
     if replicas.spmd is not None:  # what is copied into a weight brings its own layout along
         spread_weights(model, replicas.spmd)
 
 
-def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float, replicas: Replicas = ALONE) -> Tensor:
     """Scale all gradients down to a norm of at most `max_norm`, taken over all processes' parts together.
 
     Returns:
@@ -99,6 +106,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     groups = by_mesh(p for p in parameters if p.grad is not None)
     norms = [_total_norm(group) for group in groups]
     norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    if replicas.stages is not None:
+        norm = norm_over(norm, replicas.stages)
     for group in groups:
         nn.utils.clip_grads_with_norm_(group, max_norm, norm)
     return norm

@@ -20,6 +20,7 @@ from headrace.training.loss import SummedLoss, summed_loss
 from headrace.training.loss_scale import LossScale
 from headrace.training.optimizer import set_learning_rate
 from headrace.training.parallel import ALONE, Replicas
+from headrace.training.pipeline import Objective, differentiate
 from headrace.training.sharding import clip_grad_norm_
 
 
@@ -132,7 +133,7 @@ def _try(
     total = _accumulate(model, batch, config, divisor, replicas, factor)
     if labels.shared:
         replicas.sum_gradients(model)
-    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm)
+    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm, replicas)
     if not labels.shared:
         grad_norm = replicas.sum(grad_norm) / replicas.world
     loss_value, norm_value = torch.stack((replicas.sum(total) / everywhere, grad_norm)).tolist()
@@ -143,6 +144,22 @@ def _accumulate(
     model: GPTJ, batch: Batch, config: TrainConfig, divisor: Tensor, replicas: Replicas, factor: float
 ) -> Tensor:
     """Leave the gradient of the batch's summed loss over `divisor` in the weights; its summed cross entropy."""
+    if replicas.stages is None:
+        total = _accumulate_here(model, batch, config, divisor, replicas, factor)
+    else:
+        placed, objective = replicas.put(batch.torch()), _objective(model, config, factor / divisor, replicas)
+        total = differentiate(model, placed, config.microbatch_rows, objective, replicas.stages)
+    if factor != 1.0:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= factor
+    return total
+
+
+def _accumulate_here(
+    model: GPTJ, batch: Batch, config: TrainConfig, divisor: Tensor, replicas: Replicas, factor: float
+) -> Tensor:
+    """The same for a model that this process has all layers of, and still scaled up by `factor`."""
     device = replicas.device
     total = torch.zeros((), device=device.torch)
     for start in range(0, len(batch.tokens_BT), config.microbatch_rows):
@@ -153,11 +170,17 @@ def _accumulate(
         # sum by the step's total weighs every label equally; a mean per microbatch would not.
         (loss.objective / divisor * factor).backward()
         total += loss.cross_entropy
-    if factor != 1.0:
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= factor
     return total
+
+
+def _objective(model: GPTJ, config: TrainConfig, weight: Tensor, replicas: Replicas) -> Objective:
+    """What stages compute of each microbatch, which `forward` is the whole of."""
+    return Objective(
+        mask_of=lambda batch: mask_of(batch, config),
+        loss_of=lambda hidden_BTD, labels_BT: summed_loss(model.head, hidden_BTD, labels_BT, config.z_loss),
+        weight=weight,
+        autocast=lambda: replicas.device.autocast(config.precision),
+    )
 
 
 def _on(count: int, replicas: Replicas) -> Tensor:

@@ -1,12 +1,10 @@
 """Runs on several processes over gloo, against the same run in one."""
 
-import json
-import math
 import os
 import shutil
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +15,13 @@ from safetensors.torch import load_file
 from headrace import storage
 from headrace.artifacts import LEDGER_FILE, MODEL_FILE, OPTIMIZER_FILE
 from headrace.errors import ConfigError, Interrupted
-from headrace.tracking import Tracker
 from headrace.training import loop
 from headrace.training.config import TrainConfig
-from headrace.training.loop import train
 from headrace.training.optimizer import OptimizerConfig
-from headrace.training.parallel import launch, mesh_shape, patience
+from headrace.training.parallel import XLA_AXES, launch, mesh_shape, patience
 from headrace.training.step import StepResult
 from tests.unit.training.together import losses, together
+from tests.unit.training.trained import Trained, agree, in_one_of_several, refused, run
 
 STEPS, EVERY = 8, 4
 
@@ -37,38 +34,6 @@ def config(tiny) -> TrainConfig:
     )
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a run left."""
-
-    out: Path
-    work: Path
-
-    def steps(self) -> list[dict[str, float]]:
-        return [json.loads(line) for line in losses(self.work).splitlines()]
-
-    def tensors(self, name: str, step: int) -> dict[str, torch.Tensor]:
-        (path,) = self.work.glob(f"*/step-{step:08d}/{name}")
-        return load_file(path)
-
-
-def run(mesh: str, tiny, config: TrainConfig, root: Path, work: Path | None = None, recompute: str = "") -> Trained:
-    """Train on a mesh such as `data=2,tensor=2`."""
-    trained = Trained(root / "out", work or root / "work")
-    arguments = tiny.arguments(trained.out, trained.work, config=config)
-    world = math.prod(int(axis.partition("=")[2]) for axis in mesh.split(","))
-    if world == 1:
-        train(**arguments, tracker=Tracker())
-    else:
-        together(world, in_one_of_several, arguments, env={"HEADRACE_MESH": mesh, "HEADRACE_RECOMPUTE": recompute})
-    return trained
-
-
-def in_one_of_several(arguments) -> None:
-    manifest = train(**arguments, tracker=Tracker())
-    assert manifest.digest == storage.read_manifest(arguments["output_uri"]).digest
-
-
 @pytest.fixture(scope="module")
 def alone(tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return run("data=1", tiny, config, tmp_path_factory.mktemp("alone"))
@@ -77,12 +42,6 @@ def alone(tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 @pytest.fixture(scope="module", params=["data=2", "data=4", "tensor=2", "data=2,tensor=2"])
 def shared(request, tiny, config, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return run(request.param, tiny, config, tmp_path_factory.mktemp("shared"))
-
-
-def agree(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(tensor, other[name], rtol=1e-5, atol=1e-5, msg=name)
 
 
 def test_every_step_of_several_replicas_is_that_of_one(alone: Trained, shared: Trained) -> None:
@@ -162,14 +121,6 @@ def test_shards_that_recompute_their_layers_take_the_same_steps(tiny, config, al
     agree(load_file(alone.out / MODEL_FILE), load_file(repeated.out / MODEL_FILE))
 
 
-def refused(arguments, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        train(**arguments, tracker=Tracker())
-    # Rows are shared out alike everywhere, so that every process is refused and none is left waiting.
-    torch.distributed.barrier()
-    os._exit(0)
-
-
 def test_rows_that_replicas_cannot_share_are_refused(tiny, tmp_path: Path) -> None:
     together(3, refused, tiny.arguments(tmp_path / "out", tmp_path / "work"), "3 replicas cannot share 4 rows evenly")
 
@@ -212,10 +163,17 @@ def test_a_patience_that_is_no_time_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "shape"),
-    [("", [8, 1]), ("tensor=2", [4, 2]), ("data=2,tensor=4", [2, 4]), ("tensor=8,data=1", [1, 8])],
+    [
+        ("", [8, 1, 1]),
+        ("tensor=2", [4, 1, 2]),
+        ("data=2,tensor=4", [2, 1, 4]),
+        ("tensor=8,data=1", [1, 1, 8]),
+        ("data=4,pipeline=2", [4, 2, 1]),
+        ("pipeline=8,tensor=1", [1, 8, 1]),
+    ],
 )
 def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape: list[int]) -> None:
-    assert mesh_shape(text, 8) == dict(zip(("data", "tensor"), shape, strict=True))
+    assert mesh_shape(text, 8) == dict(zip(("data", "pipeline", "tensor"), shape, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +182,8 @@ def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape:
         ("data=3", "'data=3' lays out 3 processes or XLA devices, and there are 8"),
         ("tensor=3", "'tensor=3' lays out 6 processes or XLA devices, and there are 8"),
         ("tensor=16", "'tensor=16' lays out 16 processes or XLA devices, and there are 8"),
-        ("rows=2", "'rows=2' has rows=2, and an axis is one of data, tensor"),
+        ("rows=2", "'rows=2' has rows=2, and an axis is one of data, pipeline, tensor"),
+        ("pipeline=2,tensor=2", "'pipeline=2,tensor=2' has both pipeline and tensor, which do not go together"),
         ("data=0", "'data=0' has data=0"),
         ("data", "'data' has data=, "),
     ],
@@ -232,6 +191,12 @@ def test_replicas_are_as_many_as_the_other_axes_leave_room_for(text: str, shape:
 def test_a_mesh_that_does_not_fill_the_world_is_refused(text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         mesh_shape(text, 8)
+
+
+def test_devices_of_xla_have_no_stages() -> None:
+    assert mesh_shape("tensor=2", 8, XLA_AXES) == {"data": 4, "tensor": 2}
+    with pytest.raises(ConfigError, match="has pipeline=2, and an axis is one of data, tensor with"):
+        mesh_shape("pipeline=2", 8, XLA_AXES)
 
 
 @pytest.mark.parametrize("name", ["n_head", "d_ff"])

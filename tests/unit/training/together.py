@@ -13,6 +13,7 @@ PRELOADED = [
     "headrace.training.loop",
     "torch._dynamo",
     "torch.distributed.fsdp",
+    "torch.distributed.pipelining",
     "torch.distributed.tensor.parallel",
 ]
 
