@@ -36,7 +36,9 @@ def mlflow_store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.Monke
     """An empty store that the environment names, as `mlflow.db` in the directory given."""
     from headrace.tracking import client
 
-    for name in ("MLFLOW_RUN_ID", "HEADRACE_PIPELINE_RUN", "HEADRACE_STAGE", "HEADRACE_STATUS"):
+    # The last two are set by whoever names a user within the server's address.
+    tasks = ("MLFLOW_RUN_ID", "HEADRACE_PIPELINE_RUN", "HEADRACE_STAGE", "HEADRACE_STATUS")
+    for name in (*tasks, "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
     monkeypatch.setenv("HEADRACE_CACHE", str(tmp_path / "cache"))
