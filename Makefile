@@ -20,7 +20,7 @@ demo: $(VENV)/.demo-installed
 	@$(BIN)/headrace run end_to_end --recipe demo
 
 test: $(VENV)/.dev-installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # On the CPU client of XLA, as four devices: torch_xla wants a torch of its own, and 8 GB for both.
 test-xla: $(XLA)/.installed
@@ -34,7 +34,7 @@ lint: $(VENV)/.dev-installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest tests/unit -n 2
+	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
 
 integration: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest tests/integration tests/e2e

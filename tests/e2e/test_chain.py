@@ -104,7 +104,6 @@ def first(project: Path) -> dict[str, Any]:
     return run(project)
 
 
-@pytest.mark.xdist_group("chain")
 class TestChain:
     def test_every_stage_runs_and_the_passing_candidate_is_promoted_and_answers(self, first: dict[str, Any]) -> None:
         assert sorted(states(first)) == sorted(STAGES)

@@ -17,16 +17,12 @@ from headrace import tracking
 from tests.project import make_project
 
 PATIENCE_SECONDS = 120
-STAGES = (
-    "gather", "train-tokenizer", "sign-1", "filter-corpus", "tokenize-1", "report-data", "combine-text",
-    "pretrain", "evaluate-candidate", "gate", "promote", "deploy", "close",
+STAGES = ("gather", "filter-corpus", "tokenize-1", "pretrain", "evaluate-candidate", "promote", "deploy")
+OTHERS = (
+    "train-tokenizer", "sign-1", "sign-2", "tokenize-2", "report-data", "combine-text", "combine-instructions",
+    "finetune-ul2", "finetune-instruct", "evaluate-base", "evaluate-incumbent", "gate", "close",
 )  # fmt: skip
-"""One of each component."""
-TWINS = (
-    "sign-2", "tokenize-2", "combine-instructions", "finetune-ul2", "finetune-instruct", "evaluate-base",
-    "evaluate-incumbent",
-)  # fmt: skip
-"""Stages that run a component again, killed too where HEADRACE_TEST_EVERY_STAGE is set: ten seconds each."""
+"""Killed too where HEADRACE_TEST_EVERY_STAGE is set, at ten seconds each."""
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +68,13 @@ def lasting(told: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in told["facts"].items() if not key.startswith("deploy/")}
 
 
-@pytest.mark.xdist_group("killed")
 def test_killed_in_each_stage_and_run_again_the_chain_comes_to_the_same_result(project: Path, tmp_path: Path) -> None:
     home = tmp_path / "killed"
     rng = random.Random(0)
     every = "HEADRACE_TEST_EVERY_STAGE" in os.environ
     left = {
         *STAGES,
-        *(TWINS if every else ()),
+        *(OTHERS if every else ()),
     }  # which of two that do not wait for each other comes first, KFP does not promise
     while left:
         before = runs(home)
@@ -104,7 +99,6 @@ def mlflow_statuses(home: Path) -> set[str]:
     return {run.info.status for run in store.search_runs([experiment], max_results=1000)}
 
 
-@pytest.mark.xdist_group("killed")
 @pytest.mark.parametrize(("stage", "sent"), [("train-tokenizer", signal.SIGINT), ("tokenize-1", signal.SIGTERM)])
 def test_an_interrupted_run_stops_its_task_closes_its_runs_and_says_how_to_go_on(
     project: Path, tmp_path: Path, stage: str, sent: signal.Signals

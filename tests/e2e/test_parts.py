@@ -32,7 +32,6 @@ def checkpoint(told: dict[str, Any], stage: str) -> str:
     return uri
 
 
-@pytest.mark.xdist_group("parts")
 class TestParts:
     def test_pretraining_ends_with_a_measured_base_model(self, base: dict[str, Any]) -> None:
         assert set(states(base).values()) == {"done"}

@@ -110,7 +110,6 @@ def check_mixture(report: dict[str, Any]) -> None:
         assert report["mixture"][name]["share"] == pytest.approx(weight, abs=0.005)
 
 
-@pytest.mark.xdist_group("prepare")
 def test_the_four_data_sets_become_one_manifest_and_the_mixture_of_gptjt(tmp_path: Path) -> None:
     told, report = prepared(tmp_path, write_corpora(tmp_path / "corpora"))
     assert (report["exact"], report["contaminated"]) == (1, 1)
@@ -131,7 +130,6 @@ def test_the_four_data_sets_become_one_manifest_and_the_mixture_of_gptjt(tmp_pat
     check_mixture(report)
 
 
-@pytest.mark.xdist_group("prepare")
 @pytest.mark.skipif(not SLICES.is_dir(), reason="needs ../shared/data, slices of the real data sets")
 def test_slices_of_the_real_data_sets_become_the_mixture_of_gptjt(tmp_path: Path) -> None:
     _, report = prepared(tmp_path, real_corpora())

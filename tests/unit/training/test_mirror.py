@@ -159,6 +159,7 @@ def test_a_bucket_that_falls_silent_is_borne_with_and_then_ends_the_run_in_one_l
 ) -> None:
     monkeypatch.setenv(MIRROR, bucket)
     monkeypatch.setattr(buckets, "QUESTION_SECONDS", 0.1)
+    monkeypatch.setattr(buckets, "CONTENT_SECONDS", 0.1)
     with caplog.at_level(logging.WARNING), pytest.raises(UnavailableError) as told:
         run(tiny, tmp_path, Outage(7, monkeypatch), steps=100)
     assert str(told.value).startswith(f"3 checkpoints in a row could not be copied: {bucket}/")
