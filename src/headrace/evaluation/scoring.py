@@ -26,6 +26,8 @@ CACHED_LOGITS = 2**18
 ENOUGH_TOKENS = 2**10
 """A batch of so many is read about as fast as a larger one; more of them are worth no padding."""
 PADDING = 1 / 16
+WORTH_SHARING = 8
+"""Tokens of a context below which it is read again for each of its continuations."""
 Ids = Sequence[int]
 
 
@@ -107,7 +109,7 @@ def score_pairs(
     Raises:
         TrainingError: A log-likelihood is not finite.
     """
-    rows = _rows(pairs)
+    rows = _rows(pairs, model.config.context_tokens)
     scores: dict[int, Score] = {}
     with torch.inference_mode():
         for chosen in batches([Size(len(row.read)) for row in rows], max_batch_tokens, padding=PADDING):
@@ -157,14 +159,22 @@ def cut(ids: Ids, given: int, room: int) -> Iterator[Pair]:
         start, stop = stop, min(len(ids), stop + room)
 
 
-def _rows(pairs: Sequence[Pair]) -> list[Row]:
-    """Bring pairs with one context together."""
-    rows: dict[tuple[int, ...], Row] = {}
+def _rows(pairs: Sequence[Pair], room: int) -> list[Row]:
+    """Bring pairs with one context together, where that saves more than it costs.
+
+    A row holds at most `room` tokens, and branches of a context worth sharing: texts that all begin after
+    `<|endoftext|>` alone have next to nothing in common, and attention over all of them would take no end.
+    """
+    rows: list[Row] = []
+    latest: dict[tuple[int, ...], Row] = {}
     for place, pair in enumerate(pairs):
-        row = rows.setdefault(tuple(pair.context), Row(pair.context, [], []))
+        row, new = latest.get(tuple(pair.context)), len(pair.continuation) - 1
+        if row is None or len(pair.context) < WORTH_SHARING or len(row.read) + new > room:
+            row = latest[tuple(pair.context)] = Row(pair.context, [], [])
+            rows.append(row)
         row.places.append(place)
         row.continuations.append(pair.continuation)
-    return list(rows.values())
+    return rows
 
 
 def _read(model: GPTJ, rows: Sequence[Row], mask: MaskContract) -> Tensor:

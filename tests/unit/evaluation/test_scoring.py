@@ -166,3 +166,11 @@ def test_a_model_that_has_diverged_is_not_scored(model: GPTJ) -> None:
     broken.head.bias.data[0] = float("nan")
     with pytest.raises(TrainingError, match="not finite"):
         score_pairs(broken, random_pairs(3))
+
+
+def test_texts_with_next_to_nothing_in_common_have_rows_of_their_own() -> None:
+    texts = [Pair([0], list(range(1, 9))) for _ in range(50)]
+    assert [len(row.read) for row in scoring._rows(texts, 32)] == [8] * 50
+    choices = [Pair(list(range(10)), [1, 2, 3, number]) for number in range(12)]
+    assert [len(row.continuations) for row in scoring._rows(choices, 32)] == [7, 5]
+    assert all(len(row.read) <= 32 for row in scoring._rows(choices, 32))
