@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from headrace.artifacts import Checkpoint, EvalReport, Metric
 from headrace.config import decode
 from headrace.errors import MismatchError
 from headrace.evaluation.published import COLUMNS, ROWS
 from headrace.models.export import GENERATION
-from headrace.models.gptj import GPTJ, GPTJConfig
+from headrace.models.gptj import GPTJConfig
+from headrace.models.size import count_parameters
 from headrace.storage import Stored
 
 
@@ -103,10 +102,8 @@ def _opening(facts: Checkpoint, config: CardConfig) -> str:
 def _shape(facts: Checkpoint) -> str:
     """The architecture, row by row."""
     shape = decode(GPTJConfig, facts.model)
-    with torch.device("meta"):
-        parameters = sum(weight.numel() for weight in GPTJ(shape).parameters())
     rows = {
-        "parameters": f"{parameters:,}",
+        "parameters": f"{count_parameters(shape).total:,}",
         "layers": shape.n_layer,
         "width": f"{shape.d_model:,}",
         "feed-forward width": f"{shape.d_ff:,}",

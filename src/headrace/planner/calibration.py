@@ -18,13 +18,14 @@ from headrace.atomic import write_text
 from headrace.cluster.slices import processor
 from headrace.config import decode, encode
 from headrace.errors import ConfigError
+from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
 from headrace.planner.measure import Measured, measure
 from headrace.planner.memory import Execution, Memory, predict_memory, saved_by_layer
 from headrace.planner.shapes import EMPTY, SHAPES
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
-from headrace.training.work import count_parameters, count_work
+from headrace.training.work import count_work
 
 FILE = "calibration.json"
 ON_CPU = Execution(layout=Layout())

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from headrace.cluster.slices import Slice
+from headrace.models.size import count_parameters
 from headrace.planner.calibration import Calibration
 from headrace.planner.memory import FP32, Execution
 from headrace.training.config import TrainConfig
-from headrace.training.work import StepWork, count_parameters, count_work
+from headrace.training.work import StepWork, count_work
 
 TIMES = {"none": 1.0, "selective": 1.05, "layers": 4 / 3}
 """Time of a step by what it computes again: a third more for every forward pass, a little for what is cheap."""

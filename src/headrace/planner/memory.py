@@ -10,10 +10,10 @@ Letters: N tokens of one microbatch, D model width, F feed-forward width, H head
 from dataclasses import dataclass
 from typing import Literal
 
+from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
-from headrace.training.work import count_parameters
 
 FP32, BF16, INT64 = 4, 2, 8
 BATCHES_ALIVE = 3

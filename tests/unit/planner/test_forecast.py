@@ -3,10 +3,11 @@ from dataclasses import replace
 import pytest
 
 from headrace.cluster.slices import find_slice
+from headrace.models.size import count_parameters
 from headrace.planner.forecast import forecast
 from headrace.planner.layout import Layout
 from headrace.planner.memory import Execution
-from headrace.training.work import count_parameters, count_work
+from headrace.training.work import count_work
 
 H100X8 = find_slice("h100x8")
 
