@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import now
+from headrace import resident
 
 ROOT = Path(__file__).parents[1]
 MARK = "benchmark result: "
@@ -84,16 +85,10 @@ def _child(function: str, arguments: dict[str, Any]) -> dict[str, Any]:
     own = sum(usage.ru_utime + usage.ru_stime for usage in usages)
     return {
         **result,
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": resident.peak_bytes(),
         "child_peak_bytes": usages[1].ru_maxrss * 1024,
         "other_cores": round(max(busy - own, 0) / wall, 2),
     }
-
-
-def _peak_bytes() -> int:
-    """Most memory this program held; `ru_maxrss` would count what its parent held when it was started."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

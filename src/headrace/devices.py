@@ -12,12 +12,11 @@ import resource
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
 
-from headrace import peaks
+from headrace import peaks, resident
 from headrace.config import nearest
 from headrace.errors import ConfigError
 
@@ -121,14 +120,10 @@ def xla_compilations() -> int:
 
 
 def _peak_process_bytes() -> int:
-    """Most memory this process held.
-
-    `ru_maxrss` would do, but on Linux it counts what the parent held when it started this process.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
+    """Most memory this process held."""
+    told = resident.peak_bytes()
+    if told is not None:
+        return told
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

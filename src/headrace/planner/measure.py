@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 import headrace
+from headrace import resident
 from headrace.config import decode, encode
 from headrace.data.batch import Batch
 from headrace.errors import TrainingError
@@ -92,11 +93,10 @@ def random_batch(train: TrainConfig, draw: np.random.Generator) -> Batch:
 
 
 def _peak_bytes() -> int:
-    """Most that was resident since this program began; `ru_maxrss` would count its parent's before that."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise TrainingError("This system does not tell a process's memory. Calibrate on Linux.")
+    peak = resident.peak_bytes()
+    if peak is None:
+        raise TrainingError("This system does not tell a process's memory. Calibrate on Linux.")
+    return peak
 
 
 if __name__ == "__main__":
