@@ -3,6 +3,8 @@
 import re
 import time
 
+from headrace import durations
+
 
 def escape(text: str) -> str:
     """Text as Markdown that shows it as it is: run names and reasons are not ours to format."""
@@ -18,12 +20,7 @@ def duration(seconds: float) -> str:
     """Seconds in the two largest units that say something: `4.2 s`, `3 min 20 s`, `2 h 05 min`."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return durations.duration(seconds)
 
 
 def moment(seconds: float) -> str:

@@ -7,8 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace.config import encode
+from headrace.durations import duration
 from headrace.planner.plan import Plan
-from headrace.training.progress import duration
 
 GIB = 2**30
 BAR_CELLS = 32

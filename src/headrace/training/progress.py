@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
+from headrace.durations import duration
 from headrace.training.callbacks import Callback
 from headrace.training.step import StepResult
 
@@ -65,13 +66,3 @@ class Bar(Callback):
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._bar.stop()
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader would say them: `48 s`, `3 min 20 s`, `2 h 05 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

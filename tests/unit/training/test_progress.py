@@ -19,10 +19,3 @@ def test_progress_tells_loss_speed_and_time_left_about_once_a_second(monkeypatch
         shown.after_step(result(step, 3.14159))
     assert [round(fraction * 1200) for _, fraction in lines] == [1191, 1194, 1197, 1200]
     assert lines[1][0] == "step 1,194/1,200 · loss 3.142 · 2,500 tokens/s · 2 s left"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
-)
-def test_durations_read_as_one_would_say_them(seconds: float, said: str) -> None:
-    assert progress.duration(seconds) == said
