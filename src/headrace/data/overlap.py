@@ -12,10 +12,12 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, threads: int) -> Generator[Made, None, None]:
+def in_order(
+    work: Callable[[Item], Made], items: Iterable[Item], *, threads: int, ahead: int = 2
+) -> Generator[Made, None, None]:
     """Yield `work` of each item, in order, while later ones are at work or wait.
 
-    Items are drawn by the calling thread, at most two for each thread ahead of what was yielded, so memory
+    Items are drawn by the calling thread, at most `ahead` for each thread ahead of what was yielded, so memory
     stays flat. An error of `work` is raised in the place of its result. Closing the iterator, or an error,
     leaves no thread behind; what had begun by then is waited for.
     """
@@ -24,7 +26,7 @@ def in_order(work: Callable[[Item], Made], items: Iterable[Item], *, threads: in
         try:
             for item in items:
                 pending.append(pool.submit(work, item))
-                if len(pending) > 2 * threads:
+                if len(pending) > ahead * threads:
                     yield pending.popleft().result()
             while pending:
                 yield pending.popleft().result()

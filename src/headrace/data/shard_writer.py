@@ -20,7 +20,7 @@ from headrace.artifacts import FileEntry
 from headrace.data.encoding import Encoded
 from headrace.data.shard_files import RECORD, FileLayout, Layout
 
-SYNC_BYTES = 2**26
+SYNC_BYTES = 2**24
 """Written between two calls for the disk, which so works while the next batch is encoded."""
 
 

@@ -23,6 +23,8 @@ __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "op
 
 ENCODERS = 3
 """Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
+WRITES_AHEAD = 16
+"""Encoded batches that may wait for the disk: as much as comes up while it is made to keep what it has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +79,7 @@ def write_shards(
         batches = cut_batches(documents, config.documents_per_batch, config.characters_per_batch)
         encoded = in_order(Encoder(tokenizer), batches, threads=_encoders())
         with contextlib.closing(writer), contextlib.closing(encoded):
-            for _ in in_order(writer.append, encoded, threads=1):
+            for _ in in_order(writer.append, encoded, threads=1, ahead=WRITES_AHEAD):
                 pass
         quarantined = keep_faults(quarantine, tree.path)
         facts = describe(layout, tokenizer.fingerprint, writer.tokens, quarantined)

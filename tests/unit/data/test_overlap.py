@@ -32,7 +32,8 @@ def test_work_overlaps_with_drawing_and_with_other_work() -> None:
     assert list(in_order(lambda _: meeting.wait() >= 0, items(), threads=2)) == [True, True]
 
 
-def test_no_more_is_drawn_than_is_bounded() -> None:
+@pytest.mark.parametrize("ahead", [2, 5])
+def test_no_more_is_drawn_than_is_bounded(ahead: int) -> None:
     drawn: list[int] = []
 
     def items() -> Iterator[int]:
@@ -40,10 +41,10 @@ def test_no_more_is_drawn_than_is_bounded() -> None:
             drawn.append(number)
             yield number
 
-    results = in_order(lambda number: number, items(), threads=2)
+    results = in_order(lambda number: number, items(), threads=2, ahead=ahead)
     for count in range(1, 20):
         next(results)
-        assert len(drawn) <= count + 4
+        assert len(drawn) == count + 2 * ahead
     results.close()
     assert threads() == 0
 
