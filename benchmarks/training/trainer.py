@@ -83,11 +83,13 @@ def headrace(context: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    from headrace import resident
     from headrace.data.batch import Batch
     from headrace.models.gptj import GPTJ
     from headrace.training import optimizer as optimizers
     from headrace.training.step import take_step
 
+    resident.keep_freed()  # as `train` does first
     config, rows = train_config(context), TOKENS // context
     torch.manual_seed(0)
     model = GPTJ(config.model)

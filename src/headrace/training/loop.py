@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace import checkpoints
+from headrace import checkpoints, resident
 from headrace.artifacts import LEDGER_FILE, Manifest
 from headrace.config import encode
 from headrace.tracking import Tracker
@@ -70,6 +70,7 @@ def train(
         TrainingError: Weights that are not finite, or a step that would do harm and may not be skipped.
         Interrupted: SIGTERM came; the steps so far are saved.
     """
+    resident.keep_freed()
     replicas = launch()
     inputs = open_inputs(sources, tokenizer_uri, init_uri, config)
     about = identity(inputs, config)
