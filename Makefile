@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --constraint constraints.txt \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
 
+# A third of the tests' time is waiting for processes, servers and disks.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 XLA := .venv-xla
 INSTALL_XLA := $(XLA)/bin/uv pip install --quiet --python $(XLA)/bin/python --constraint constraints-xla.txt \
 	$(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
@@ -20,7 +23,7 @@ demo: $(VENV)/.demo-installed
 	@$(BIN)/headrace run end_to_end --recipe demo
 
 test: $(VENV)/.dev-installed lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # On the CPU client of XLA, as four devices: torch_xla wants a torch of its own, and 8 GB for both.
 test-xla: $(XLA)/.installed
@@ -34,7 +37,7 @@ lint: $(VENV)/.dev-installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/unit -n $(WORKERS) --dist loadfile
 
 integration: $(VENV)/.dev-installed
 	$(BIN)/python -m pytest tests/integration tests/e2e
