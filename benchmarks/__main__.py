@@ -11,6 +11,14 @@ from benchmarks.tables import Table, save
 
 
 def main(arguments: list[str]) -> int:
+    """Run a group of benchmarks, or list all of them.
+
+    Args:
+        arguments: The command line, without the program's name.
+
+    Returns:
+        The exit status.
+    """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("group", nargs="?", choices=groups.GROUPS)
     parser.add_argument("--only", default="", help="one benchmark of the group, by the name that is listed")
@@ -35,6 +43,18 @@ def main(arguments: list[str]) -> int:
 
 
 def run(group: str, only: str, options: Options, json_file: Path | None, keep: bool) -> int:
+    """Print the tables of a group as they are made, and keep them with their numbers where that is asked for.
+
+    Args:
+        group: One of `groups.GROUPS`.
+        only: One benchmark of it; all where empty.
+        options: How much each does.
+        json_file: Where the numbers go, with the tables as Markdown beside them.
+        keep: Whether both go under `benchmarks/results` too, by group and date.
+
+    Returns:
+        The exit status.
+    """
     machine, tables = describe_machine(), list[Table]()
     for table in groups.run(group, options, only):
         tables.append(table)

@@ -39,6 +39,7 @@ class Measured:
     runs: list[dict[str, Any]]
 
     def median(self, name: str = "seconds") -> float:
+        """Of all runs: what half of them stayed under."""
         return statistics.median(run[name] for run in self.runs)
 
     def spread(self, name: str = "seconds") -> float:

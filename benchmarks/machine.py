@@ -12,6 +12,10 @@ PACKAGES = ("gigatoken", "tokenizers", "datasets", "transformers", "lm_eval", "z
 
 
 def describe_machine() -> dict[str, object]:
+    """Date (UTC), processor, cores that this process may use, memory in GiB, system, Python and packages.
+
+    What cannot be found out is None.
+    """
     cpu = re.search(r"model name\s*: (.*)", _read("/proc/cpuinfo"))
     memory = re.search(r"MemTotal:\s*(\d+) kB", _read("/proc/meminfo"))
     return {

@@ -7,9 +7,12 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
+    """Rounds, and sizes of text in bytes."""
+
     rounds: int = 3
     """Fresh processes of each side."""
     text_bytes: int = 200 * 10**6
+    """Text that the fast sides encode."""
     peer_text_bytes: int = 100 * 10**6
     """Text for peers that would take minutes for more."""
     sizes: tuple[int, ...] = (10**8, 3 * 10**8, 10**9)

@@ -20,6 +20,7 @@ class Table:
     """Everything measured."""
 
     def to_markdown(self) -> str:
+        """A heading, the rows and the notes; cells are written as they are."""
         columns = list(self.rows[0]) if self.rows else []
         lines = [columns, ["---"] * len(columns), *([row[name] for name in columns] for row in self.rows)]
         table = [f"| {' | '.join(cells)} |" for cells in lines if columns]

@@ -46,6 +46,7 @@ DEMO = Case(256, 8)
 
 
 def cases() -> list[Case]:
+    """GPT-JT's global batch, and the demo's."""
     return [Case(2048, 64), DEMO]
 
 
@@ -58,6 +59,12 @@ class Inputs:
     eos_id: int
 
     def stream(self, case: Case, sources: dict[str, SourceConfig]) -> BatchStream:
+        """Batches of `case.rows` packed rows of `case.context_tokens`.
+
+        Args:
+            case: Their shape.
+            sources: Shares and objectives; `pile` alone reads the text, a mixture reads all.
+        """
         config = LoaderConfig(context_tokens=case.context_tokens, rows=case.rows, sources=sources)
         used = {"text": self.shards["text"]} if set(sources) == {"pile"} else self.shards
         return BatchStream(used, config, self.special, self.eos_id)

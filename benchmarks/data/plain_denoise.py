@@ -36,6 +36,7 @@ class PlainCollator:
         self.piece = min(context // 2, int(len(sentinels) / densest) - 1)
 
     def choose(self) -> tuple[float, int, float, float]:
+        """A denoiser by its share: share, mode token, mean span in tokens (0 continues the text), rate."""
         return self.random.choices(self.denoisers, [share for share, *_ in self.denoisers])[0]
 
     def continued(self, text: list[int], mode: int, rate: float) -> tuple[list[int], list[int]]:

@@ -43,6 +43,7 @@ def write_examples(kind: str, folder: Path, count: int) -> bool:
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The objects of a `.jsonl` file, one a line."""
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 

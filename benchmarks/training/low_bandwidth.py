@@ -74,11 +74,24 @@ def rows_at(data: torch.Tensor, starts: torch.Tensor) -> Rows:
 
 
 def loss_of(model: GPTJ, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over all labels, nats.
+
+    Args:
+        model: Seen causally.
+        tokens: [rows, context], int64.
+        labels: The token after each, of the same shape.
+    """
     return F.cross_entropy(model(tokens).flatten(0, 1), labels.flatten())
 
 
 @torch.no_grad()
 def held_out_loss(model: GPTJ, held_out: torch.Tensor) -> float:
+    """The same over the text that no worker trains on, row after row.
+
+    Args:
+        model: The weights measured.
+        held_out: One long text, a byte each, uint8.
+    """
     return loss_of(model, *rows_at(held_out, torch.arange(0, len(held_out) - CONTEXT - 1, CONTEXT))).item()
 
 
@@ -181,6 +194,7 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def row(name: str, one: dict[str, Any], peer: dict[str, Any]) -> dict[str, str]:
+    """One side's cells: loss in nats, 10^6 bytes that one worker sent, seconds; each beside the synchronous `peer`."""
     return {
         "side": name,
         "held-out loss": f"{one['loss']:.4f}",

@@ -47,6 +47,13 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def compare(train: TrainConfig, runs: list[Measured], calibration: Calibration) -> dict[str, float]:
+    """A plan beside real runs: bytes and seconds a step of both, and by what share of the real ones the plan is off.
+
+    Args:
+        train: What was planned and run.
+        runs: Each of a process of its own; the median of their peaks and the least of their times count.
+        calibration: Of this machine, on other shapes.
+    """
     plan = make_plan(train, this_machine(), calibration)
     peak = statistics.median(one.peak_bytes for one in runs)
     seconds = min(one.step_seconds for one in runs)

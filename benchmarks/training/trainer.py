@@ -23,6 +23,7 @@ ASKED_OF_GEMM = 0.7
 
 
 def run(options: Options) -> Iterator[Table]:
+    """A table for each context: tokens a second on both sides, and ours beside a plain matrix product."""
     for context, asked in ASKED.items():
         arguments = {"context": context}
         sides = {
@@ -33,6 +34,13 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
+    """Rates of both sides, medians over the rounds.
+
+    Args:
+        context: Tokens of a row.
+        asked: How many times as fast as the peer headrace is to be.
+        measured: By side: seconds a step; for headrace the machine's FLOP/s at a matrix product too.
+    """
     rates = {name: TOKENS / one.median() for name, one in measured.items()}
     ours, peer = rates["headrace"], rates["transformers.Trainer"]
     of_gemm = ours * flops_a_token(context) / measured["headrace"].median("gemm_flops")
@@ -80,6 +88,7 @@ def train_config(context: int) -> Any:
 
 
 def headrace(context: int) -> dict[str, Any]:
+    """Our side: `take_step` on one batch of `TOKENS` positions, seconds a step, and FLOP/s of a product here."""
     import numpy as np
     import torch
 
@@ -106,6 +115,7 @@ def headrace(context: int) -> dict[str, Any]:
 
 
 def transformers_trainer(context: int) -> dict[str, Any]:
+    """The peer: seconds a step of `Trainer`, from one step's beginning to the next one's."""
     import tempfile
 
     import torch
