@@ -58,10 +58,17 @@ def text_field(values: Record, key: str) -> str:
     raise FaultyRecord(f"has a {key!r} of type {type(text).__name__}, not text" if key in values else f"has no {key!r}")
 
 
+def nonempty_field(values: Record, key: str) -> str:
+    """One field that must hold something, be it whitespace: of a plain text every byte counts."""
+    if text := text_field(values, key):
+        return text
+    raise FaultyRecord(f"has an empty {key!r}")
+
+
 def filled_field(values: Record, key: str) -> str:
     """One field that must hold more than whitespace."""
-    text = text_field(values, key)
-    if text and not text.isspace():
+    text = nonempty_field(values, key)
+    if not text.isspace():
         return text
     raise FaultyRecord(f"has an empty {key!r}")
 

@@ -4,7 +4,7 @@
 is kept to the last byte: prompt and target are put one after the other as they stand.
 """
 
-from headrace.data.formats.document import Document, FaultyRecord, Origin, Parse, Record, filled_field, text_field
+from headrace.data.formats.document import Document, Origin, Parse, Record, filled_field, nonempty_field, text_field
 
 
 def parser(origin: Origin) -> Parse:
@@ -14,10 +14,7 @@ def parser(origin: Origin) -> Parse:
     def parse(values: Record, line: int) -> Document:
         source = origin.source(_subset(values))
         if "text" in values:
-            text = text_field(values, "text")
-            if not text:
-                raise FaultyRecord("has an empty 'text'")
-            return Document(source, text, "", "", file, line)
+            return Document(source, nonempty_field(values, "text"), "", "", file, line)
         return Document(source, "", text_field(values, "prompt"), filled_field(values, "target"), file, line)
 
     return parse

@@ -3,7 +3,7 @@
 Source: The Pile (Gao et al., arXiv:2101.00027), as its `.jsonl.zst` files are distributed.
 """
 
-from headrace.data.formats.document import Document, FaultyRecord, Origin, Parse, Record, text_field
+from headrace.data.formats.document import Document, FaultyRecord, Origin, Parse, Record, nonempty_field, text_field
 
 
 def parser(origin: Origin) -> Parse:
@@ -11,9 +11,7 @@ def parser(origin: Origin) -> Parse:
     file = origin.file
 
     def parse(values: Record, line: int) -> Document:
-        text = text_field(values, "text")
-        if not text:
-            raise FaultyRecord("has an empty 'text'")
+        text = nonempty_field(values, "text")
         meta = values.get("meta")
         if not isinstance(meta, dict):
             raise FaultyRecord("has a 'meta' that is no object" if "meta" in values else "has no 'meta'")
