@@ -8,20 +8,21 @@ were referenced is part of the corpus's digest.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from headrace import buckets, storage
+from headrace import storage
 from headrace.artifacts import Corpus, Manifest
 from headrace.config import decode, encode, nearest
-from headrace.data import hub
+from headrace.data import hub, references
+from headrace.data.companions import companions
 from headrace.data.documents import Document, absolute, is_elsewhere, list_sources, read_documents
 from headrace.data.facts.facts import FactsConfig, write_facts
 from headrace.data.quarantine import Quarantine
 from headrace.data.source_files import Piece, SourceFiles
-from headrace.errors import ConfigError, IntegrityError
+from headrace.errors import ConfigError
 
 INDEX = "corpus.json"
 BUNDLE_BYTES = 2**26
@@ -71,8 +72,8 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
         more, without = source.pieces(name)
         found, left_out = found + more, left_out + without
     found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
-    stamps = {uri: stamp(uri) for uri in dict.fromkeys(piece.uri for piece in found)}
-    found = [replace(piece, bytes=_size(stamps[piece.uri])) for piece in found]
+    stamps = {uri: references.stamp(uri) for uri in dict.fromkeys(uri for piece in found for uri in _read_for(piece))}
+    found = [replace(piece, bytes=references.size(stamps[piece.uri], BUNDLE_BYTES)) for piece in found]
     with storage.writing(output_uri) as tree:
         index = {"pieces": encode(found), "left_out": sorted(left_out)}
         (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
@@ -80,19 +81,11 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
         return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
 
 
-def stamp(uri: str) -> str:
-    """What tells one state of a referenced file from another: its size, and its generation or SHA-256."""
-    if hub.is_hub(uri):
-        return hub.state(uri)
-    if buckets.is_bucket(uri):
-        return buckets.stamp(uri)
-    return f"{Path(uri).stat().st_size}:{storage.hash_file(Path(uri))}"
-
-
-def _size(stamped: str) -> int:
-    """Bytes of a file as its stamp has them; a whole bundle where nobody knows."""
-    size = stamped.partition(":")[0]
-    return int(size) if size.isdecimal() else BUNDLE_BYTES
+def _read_for(piece: Piece) -> list[str]:
+    """The files of a piece, and of evaluation data those that are read with them."""
+    named = [piece.uri, *piece.more]
+    trained_on = piece.split in TRAINED_ON
+    return named if trained_on else named + [file for uri in named if not hub.is_hub(uri) for file in companions(uri)]
 
 
 def confirm(corpus: Corpus) -> None:
@@ -102,9 +95,7 @@ def confirm(corpus: Corpus) -> None:
         IntegrityError: One has changed or is gone.
     """
     for uri, recorded in corpus.references.items():
-        gone = not is_elsewhere(uri) and not Path(uri).exists()
-        if gone or stamp(uri) != recorded:
-            raise IntegrityError(f"{uri} changed since the corpus was gathered. Gather it again.")
+        references.confirm(uri, recorded)
 
 
 def parents(path: str | Path) -> dict[str, str]:
@@ -113,11 +104,28 @@ def parents(path: str | Path) -> dict[str, str]:
 
 
 def splits(path: str | Path) -> dict[str, list[str]]:
-    """Files by split, of a corpus on disk."""
+    """Files by split, of a corpus on disk; evaluation data is still what it was when it was gathered.
+
+    Training may take days between the two, and a score says which data it is of.
+
+    Raises:
+        IntegrityError: A file of evaluation data, or one that is read with it, has changed or is gone.
+    """
+    known = _all_pieces(path)
+    _confirm_held_out(known, storage.read_manifest(path).facts.references)
     found: dict[str, list[str]] = {}
-    for piece in _all_pieces(path):
+    for piece in known:
         found.setdefault(piece.split, []).append(piece.uri)
     return found
+
+
+def _confirm_held_out(known: Sequence[Piece], stamps: Mapping[str, str]) -> None:
+    """Check all that evaluation data is read from: what was recorded, and what lies beside it only now."""
+    trained_on = {uri for piece in known if piece.split in TRAINED_ON for uri in _read_for(piece)}
+    held_out = [uri for piece in known if piece.split not in TRAINED_ON for uri in _read_for(piece)]
+    for uri in dict.fromkeys([*held_out, *(uri for uri in stamps if uri not in trained_on)]):
+        if stamps:  # a corpus of facts holds its files itself, under its own seal
+            references.confirm(uri, stamps.get(uri, ""))
 
 
 def split_pieces(path: str | Path, split: str) -> list[Piece]:

@@ -35,11 +35,6 @@ def read_text(uri: str) -> str:
         raise DataError(f"{uri} is not UTF-8: byte {error.start} breaks it. Convert the file to UTF-8.") from error
 
 
-def is_file(uri: str) -> bool:
-    """Whether there is such a file or object."""
-    return buckets.has_object(uri) if buckets.is_bucket(uri) else Path(uri).is_file()
-
-
 def parse_object(text: str, where: str) -> dict[str, Any]:
     """One JSON object.
 

@@ -15,11 +15,11 @@ import csv
 import io
 from typing import Any
 
+from headrace.data.companions import TASK_FILE, beside, rows_file, settings_file
 from headrace.errors import DataError
-from headrace.evaluation.files import is_file, parse_object, read_text
+from headrace.evaluation.files import parse_object, read_text
 from headrace.evaluation.rows import ID, Row
 
-TASK_FILE, ROWS_FILE, SETTINGS_FILE = "task.json", "train.csv", "prompt_construction_settings.jsonl"
 LABEL, ROW_ID = "Label", "ID"
 
 
@@ -29,21 +29,14 @@ def read_raft(uri: str) -> list[Row]:
     Raises:
         DataError: A file is missing or of another schema, or a label is none of the task's.
     """
-    task = parse_object(read_text(_beside(uri, TASK_FILE)), _beside(uri, TASK_FILE))
+    task = parse_object(read_text(beside(uri, TASK_FILE)), beside(uri, TASK_FILE))
     labels = (task.get("label_columns") or {}).get(LABEL)
     if not isinstance(labels, list) or not labels:
-        raise DataError(f"{_beside(uri, TASK_FILE)} lists no labels. Give RAFT's own task.json.")
+        raise DataError(f"{beside(uri, TASK_FILE)} lists no labels. Give RAFT's own task.json.")
     columns, instructions = _settings(uri, task)
-    file = _rows_file(uri)
+    file = rows_file(uri)
     rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
     return [_row(row, f"{file} row {n}", columns, labels, instructions) for n, row in enumerate(rows, start=1)]
-
-
-def companions(uri: str) -> list[str]:
-    """Files read beside a task's rows."""
-    settings = _settings_file(uri)
-    found = [_beside(uri, TASK_FILE), _rows_file(uri), *([settings] if settings else [])]
-    return [file for file in found if file != uri]
 
 
 def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str], instructions: str) -> Row:
@@ -61,23 +54,10 @@ def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str],
 
 def _settings(uri: str, task: dict[str, Any]) -> tuple[list[str], str]:
     """Columns that a prompt shows, and what it begins with; all columns and nothing where nobody says."""
-    name, file = str(task.get("name")), _settings_file(uri)
+    name, file = str(task.get("name")), settings_file(uri)
     lines = read_text(file).splitlines() if file else []
     columns, instructions = (parse_object(line, str(file)).get(name) for line in (*lines, "{}", "{}")[:2])
     columns = columns or [column for column in task.get("data_columns", []) if column != ROW_ID]
     if not columns:
-        raise DataError(f"{_beside(uri, TASK_FILE)} names no columns to show. Give RAFT's own task.json.")
+        raise DataError(f"{beside(uri, TASK_FILE)} names no columns to show. Give RAFT's own task.json.")
     return columns, f"{instructions}\n\n" if instructions else ""
-
-
-def _settings_file(uri: str) -> str | None:
-    above = _beside(uri, "").rstrip("/").rpartition("/")[0]
-    return next(filter(is_file, (_beside(uri, SETTINGS_FILE), f"{above or '.'}/{SETTINGS_FILE}")), None)
-
-
-def _rows_file(uri: str) -> str:
-    return uri if uri.endswith(".csv") else _beside(uri, ROWS_FILE)
-
-
-def _beside(uri: str, name: str) -> str:
-    return f"{uri.rpartition('/')[0] or '.'}/{name}"

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from headrace.config import nearest
 from headrace.data import hub
+from headrace.data.companions import is_file, label_file, raft_files
 from headrace.errors import ConfigError, DataError
 from headrace.evaluation import raft
 from headrace.evaluation.config import NATURAL_INSTRUCTIONS, RAFT
-from headrace.evaluation.files import is_file, parse_object, read_bytes, read_text
+from headrace.evaluation.files import parse_object, read_bytes, read_text
 from headrace.evaluation.natural_instructions import read_instances
 from headrace.evaluation.rows import ADAPTERS, ID, Row
 
@@ -56,8 +57,8 @@ def question(row: Row) -> str:
 def companions(kind: str, uri: str) -> list[str]:
     """Files read beside `uri`, such as its labels."""
     if kind in RAFT:
-        return raft.companions(uri)
-    return [beside] if kind in LABELS and is_file(beside := _label_file(uri)) else []
+        return raft_files(uri)
+    return [beside] if kind in LABELS and is_file(beside := label_file(uri)) else []
 
 
 def state(kind: str, uri: str) -> list[str]:
@@ -84,7 +85,7 @@ def _read_lines(kind: str, uri: str) -> list[Row]:
     """JSON lines, with the labels that lie beside them."""
     rows = [parse_object(line, f"{uri}:{number}") for number, line in enumerate(_lines(uri), start=1)]
     if rows and LABELS.get(kind, "") not in ("", *rows[0]):
-        _join_labels(rows, LABELS[kind], _label_file(uri), uri)
+        _join_labels(rows, LABELS[kind], label_file(uri), uri)
     return rows
 
 
@@ -100,7 +101,3 @@ def _join_labels(rows: Sequence[Row], key: str, beside: str, uri: str) -> None:
         raise DataError(f"{beside} has {len(labels)} labels for the {len(rows)} rows of {uri}. Give the file's own.")
     for row, label in zip(rows, labels, strict=True):
         row[key] = label
-
-
-def _label_file(uri: str) -> str:
-    return f"{uri.removesuffix('.jsonl')}-labels.lst"

@@ -1,11 +1,13 @@
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from headrace import storage
+from headrace import buckets, storage
 from headrace.artifacts import Corpus
 from headrace.data import corpus
+from headrace.data.companions import companions
 from headrace.data.corpus import CorpusConfig, confirm, gather_corpus, locate, pieces, read_piece, split_pieces, splits
 from headrace.data.source_files import Piece
 from headrace.errors import ConfigError, DataError, IntegrityError
@@ -134,3 +136,80 @@ def test_documents_inside_a_corpus_are_named_without_where_it_lies(tmp_path: Pat
         read.append([(document.file, document.line) for document in read_piece(piece)])
     assert read[0] == read[1]
     assert read[0][0] == ("instructions.jsonl", 1)
+
+
+@pytest.fixture
+def exams(tmp_path: Path) -> Path:
+    """Evaluation data that is read from several files: labels beside rows, and a task of RAFT."""
+    folder = tmp_path / "exams"
+    (folder / "tweets").mkdir(parents=True)
+    contents = {"piqa.jsonl": "{}", "piqa-labels.lst": "1", "prompt_construction_settings.jsonl": "{}"}
+    for name, text in (contents | {"tweets/task.json": "{}", "tweets/train.csv": "Tweet,Label"}).items():
+        (folder / name).write_text(f"{text}\n")
+    return folder
+
+
+READ_WITH = ["piqa-labels.lst", "prompt_construction_settings.jsonl", "tweets/train.csv"]
+
+
+def gathered_exams(exams: Path) -> Path:
+    text = exams.parent / "text.jsonl"
+    text.write_text(LINE)
+    files = {"text": text, "piqa": exams / "piqa.jsonl", "tweets": exams / "tweets" / "task.json"}
+    gather_corpus(CorpusConfig(files={split: str(path) for split, path in files.items()}), exams.parent / "out")
+    return exams.parent / "out"
+
+
+def test_every_file_of_evaluation_data_is_sealed_by_size_and_hash(exams: Path) -> None:
+    files = [exams.parent / "text.jsonl", *(path for path in exams.rglob("*") if path.is_file())]
+    stamps = {str(path): f"{path.stat().st_size}:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files[1:]}
+    gathered = gathered_exams(exams)
+    text = {str(files[0]): f"{len(LINE)}:{hashlib.sha256(LINE.encode()).hexdigest()}"}
+    assert storage.read(gathered, Corpus).facts.references == stamps | text
+    assert splits(gathered)["tweets"] == [str(exams / "tweets" / "task.json")]
+    read = {file for split in ("piqa", "tweets") for uri in splits(gathered)[split] for file in [uri, *companions(uri)]}
+    assert read == set(stamps)
+
+
+@pytest.mark.parametrize("name", ["piqa.jsonl", "tweets/task.json", *READ_WITH])
+def test_evaluation_data_that_changed_after_it_was_gathered_is_not_handed_on(name: str, exams: Path) -> None:
+    gathered = gathered_exams(exams)
+    before, facts = storage.read(gathered, Corpus).digest, storage.read(gathered, Corpus).facts
+    (exams / name).write_text("[]\n")
+    for look in (lambda: splits(gathered), lambda: confirm(facts)):
+        with pytest.raises(IntegrityError, match=rf"{name} changed since the corpus was gathered\. Gather it again"):
+            look()
+    assert storage.read(gathered_exams(exams), Corpus).digest != before
+    assert set(splits(gathered)) == {"text", "piqa", "tweets"}
+
+
+@pytest.mark.parametrize("name", READ_WITH)
+def test_a_file_read_with_evaluation_data_that_comes_or_goes_is_noticed(name: str, exams: Path) -> None:
+    gathered = gathered_exams(exams)
+    kept = (exams / name).read_text()
+    (exams / name).unlink()
+    with pytest.raises(IntegrityError, match=rf"{name} changed since"):
+        splits(gathered)
+    gathered = gathered_exams(exams)
+    (exams / name).write_text(kept)
+    with pytest.raises(IntegrityError, match=rf"{name} changed since"):
+        splits(gathered)
+
+
+def test_text_that_is_trained_on_may_change_once_it_is_encoded(files: Path) -> None:
+    out, _ = gathered(files)
+    (files / "text-0.jsonl").unlink()
+    assert set(splits(out)) == {"text", "instructions", "exam"}
+
+
+def test_evaluation_data_in_a_bucket_is_known_by_the_generation_of_each_object(bucket: str, files: Path) -> None:
+    for name, text in (("p.jsonl", "{}"), ("p-labels.lst", "1")):
+        buckets.write_bytes(f"{bucket}/{name}", text.encode())
+    config = CorpusConfig(files={"text": str(files / "text-0.jsonl"), "piqa": f"{bucket}/p.jsonl"})
+    gather_corpus(config, files.parent / "out")
+    labels = storage.read(files.parent / "out", Corpus).facts.references[f"{bucket}/p-labels.lst"]
+    assert labels.startswith("1:generation:")
+    assert splits(files.parent / "out")["piqa"] == [f"{bucket}/p.jsonl"]
+    buckets.write_bytes(f"{bucket}/p-labels.lst", b"0")
+    with pytest.raises(IntegrityError, match=r"p-labels\.lst changed since"):
+        splits(files.parent / "out")
