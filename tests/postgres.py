@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from tests.processes import free_port
 
 
 def _program(name: str) -> str:
@@ -35,9 +36,7 @@ def running() -> Iterator[str]:
         options: dict[str, object] = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL}
         options["stderr"] = subprocess.DEVNULL
         subprocess.run([initdb, "-D", folder / "data", "-U", "headrace", "-A", "trust", "-N"], check=True, **options)
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
+        port = free_port()
         command = [postgres, "-D", folder / "data", "-p", str(port), "-k", folder, "-h", "127.0.0.1", "-F"]
         process = subprocess.Popen(command, **options)
         try:

@@ -1,7 +1,6 @@
 """Processes that act upon a registry all at once, or until they are killed."""
 
 import json
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -9,13 +8,12 @@ from typing import Any
 
 from headrace import registry, tracking
 from headrace.errors import HeadraceError
+from tests.processes import forkserver
 
 
 def processes() -> Any:
     """Makes processes that are forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["headrace.registry", "headrace.tracking", "mlflow", "mlflow.tracking"])
-    return context
+    return forkserver(["headrace.registry", "headrace.tracking", "mlflow", "mlflow.tracking"])
 
 
 def promote(url: str, folder: Path, step: int, verdict: Path, start: Any, user: str) -> None:

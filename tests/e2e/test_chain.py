@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.processes import free_port
 from tests.project import ROOT, make_project
 
 PATIENCE_SECONDS = 90
@@ -57,8 +57,7 @@ def headrace(project: Path, *arguments: str, **environment: str) -> subprocess.C
 @contextlib.contextmanager
 def answering(project: Path, path: str, *arguments: str) -> Iterator[str]:
     """A command that listens until it is interrupted, and where it does, once `path` there is answered."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     command = [sys.executable, "-m", "headrace.cli", *arguments, "--port", port]
     url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_SECONDS
     # A session of its own: what the command starts is to end with it, as Ctrl-C ends both in a terminal.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.processes import free_port
+
 MANIFEST = Path(__file__).parents[2] / "k8s" / "base" / "mlflow.yaml"
 
 
@@ -22,12 +23,6 @@ def container() -> dict[str, Any]:
     documents = yaml.safe_load_all(MANIFEST.read_text())
     deployment = next(document for document in documents if document["kind"] == "Deployment")
     return dict(deployment["spec"]["template"]["spec"]["containers"][0])
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def ask(url: str, host: str, body: dict[str, Any] | None = None) -> tuple[int, str]:

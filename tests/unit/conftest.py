@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.models.gptj import GPTJConfig
 from headrace.training.config import TrainConfig
 from tests import postgres
+from tests.processes import free_port
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +55,7 @@ class Server:
     def __init__(self, folder: Path, store: str = "") -> None:
         self.folder = folder
         self.store = store or f"sqlite:///{folder}/mlflow.db"
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.port = listener.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 

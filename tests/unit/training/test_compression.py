@@ -9,7 +9,7 @@ from headrace.training.averaging import AveragingConfig, CompressionConfig
 from headrace.training.compressed import Compressed
 from headrace.training.compression import compress, decompress, message_bytes, offered, sent_entries
 from headrace.training.link import Link
-from tests.workers import together
+from tests.unit.training.together import returned
 
 CONFIGS = [
     CompressionConfig(bits=bits, bucket=bucket, top_share=share)
@@ -133,7 +133,7 @@ def test_workers_exchange_as_simulated_in_one_process_and_lose_nothing() -> None
         for rank in range(WORLD):
             sent[rank, on_offer] += arrived[rank]
         common[on_offer] += np.mean(arrived, 0)
-    results = together(WORLD, walked)
+    results = returned(WORLD, walked)
     for rank, (weights, settled, sent_bytes) in enumerate(results):
         assert sent_bytes == promised
         np.testing.assert_allclose(settled, common, rtol=1e-5, atol=1e-5)

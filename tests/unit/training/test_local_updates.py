@@ -16,7 +16,7 @@ from headrace.training.link import Link
 from headrace.training.local_updates import ProxSkip
 from headrace.training.optimizer import OptimizerConfig
 from headrace.training.synchronizers import synchronizer
-from tests.workers import together
+from tests.unit.training.together import returned
 
 WORLD, STEPS = 3, 30
 ADAM = OptimizerConfig(beta1=0.8, beta2=0.95, eps=1e-3, weight_decay=0.05)
@@ -108,7 +108,7 @@ def test_sharing_every_gradient_is_one_run_on_the_rows_of_all() -> None:
     simulated = Simulated()
     for step in range(1, STEPS + 1):
         simulated.adamw(step, shared=True)
-    agree(together(WORLD, trained, AveragingConfig()), simulated.x, simulated.x[0])
+    agree(returned(WORLD, trained, AveragingConfig()), simulated.x, simulated.x[0])
 
 
 @pytest.mark.parametrize("met", [2**26, 10])
@@ -131,7 +131,7 @@ def test_proxskip_adam_follows_the_published_method(met: int, monkeypatch: pytes
         s.x = s.x - lr * s.decay * s.x
     assert 3 < averaged < STEPS / 2
     assert np.abs(h).max() > 0.01
-    results = together(WORLD, trained, PROXSKIP)
+    results = returned(WORLD, trained, PROXSKIP)
     agree(results, s.x, s.x.mean(0))
     controls = [torch.cat([t.flatten() for t in state.values()]).numpy() for _, _, state, _ in results]
     np.testing.assert_allclose(controls, h, rtol=1e-8, atol=1e-10)
@@ -150,12 +150,12 @@ def test_diloco_follows_the_published_method() -> None:
             common = common - 0.7 * (outer_gradient + 0.9 * momentum)
             s.x = np.tile(common, (WORLD, 1))
     assert np.ptp(s.x, 0).max() > 1e-4
-    agree(together(WORLD, trained, DILOCO), s.x, s.x.mean(0))
+    agree(returned(WORLD, trained, DILOCO), s.x, s.x.mean(0))
 
 
 @pytest.mark.parametrize("config", KINDS, ids=lambda config: config.kind)
 def test_a_worker_that_resumes_takes_the_same_steps_to_the_last_bit(config: AveragingConfig) -> None:
-    for straight, resumed in together(2, straight_and_resumed, config):
+    for straight, resumed in returned(2, straight_and_resumed, config):
         assert np.array_equal(straight, resumed)
 
 
@@ -195,5 +195,5 @@ def test_a_state_of_something_else_is_refused(config: AveragingConfig) -> None:
 def test_every_byte_that_leaves_a_worker_is_counted() -> None:
     weights = 8 * 27 * 2 * (WORLD - 1) // WORLD  # 25 numbers in three shares of 9, each passed on twice
     for config, exchanges in ((AveragingConfig(), STEPS), (DILOCO, 3 + 27 // 4)):
-        assert {sent for *_, sent in together(WORLD, trained, config)} == {exchanges * weights}
-    assert [sent for *_, sent in together(1, trained, DILOCO)] == [0]
+        assert {sent for *_, sent in returned(WORLD, trained, config)} == {exchanges * weights}
+    assert [sent for *_, sent in returned(1, trained, DILOCO)] == [0]

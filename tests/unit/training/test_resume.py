@@ -10,7 +10,7 @@ import pytest
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE
 from headrace.tracking import Tracker
 from headrace.training.loop import train
-from tests.trials import EVERY, STEPS, Trial, agree
+from tests.unit.training.trials import EVERY, STEPS, Trial, agree
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from headrace.checkpoints import Contents
 from headrace.errors import UnavailableError
 from headrace.training import writer as writers
 from headrace.training.writer import CheckpointWriter
-from tests.trials import EVERY, STEPS, Trial, agree, work
+from tests.unit.training.trials import EVERY, STEPS, Trial, agree, work
 
 PATIENCE_SECONDS = 20.0
 

@@ -1,15 +1,19 @@
 """Functions called in several processes at once, with the environment that torchrun gives."""
 
-import multiprocessing
 import os
-import socket
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
+
+from tests.processes import forkserver, free_port
+
 PATIENCE_SECONDS = 120.0
-PRELOADED = [
+PRELOADED = [  # the first optimizer imports torch._dynamo, which takes seconds
     "headrace.training.loop",
     "torch._dynamo",
     "torch.distributed.fsdp",
@@ -20,18 +24,12 @@ PRELOADED = [
 
 def context() -> Any:
     """Makes processes that are forked from one that has imported everything."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(PRELOADED)
-    return made
+    return forkserver(PRELOADED)
 
 
 def start(world: int, function: Callable[..., Any], *arguments: Any, env: Mapping[str, str] | None = None) -> list[Any]:
     """Call a function in `world` processes at once; gives the processes."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **(env or {})}
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), **(env or {})}
     processes = [
         context().Process(target=_call, args=({**shared, "RANK": str(rank)}, function, arguments))
         for rank in range(world)
@@ -50,6 +48,19 @@ def together(world: int, function: Callable[..., Any], *arguments: Any, env: Map
     for process in processes:
         process.kill()
     assert codes == [0] * world
+
+
+def returned(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """The same in processes that are joined over gloo; gives what each returned, by rank."""
+    with tempfile.TemporaryDirectory() as name:
+        together(world, _leave, Path(name), function, arguments)
+        return [torch.load(Path(name) / str(rank), weights_only=False) for rank in range(world)]
+
+
+def _leave(folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    dist.init_process_group("gloo")
+    torch.save(function(*arguments), folder / str(dist.get_rank()))
+    dist.destroy_process_group()
 
 
 def _call(env: Mapping[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -1,7 +1,5 @@
 """Runs in processes of their own, which tests interrupt as the world does."""
 
-import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,18 +13,10 @@ from headrace.errors import HeadraceError
 from headrace.tracking import Tracker
 from headrace.training.logs import LOSS_FILE
 from headrace.training.loop import train
+from tests.unit.training.together import context
 
 STEPS, EVERY = 120, 9
 PATIENCE_SECONDS = 60.0
-
-
-def processes() -> Any:
-    """Makes processes that are forked from one that has imported everything."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("forkserver")
-    # The first optimizer imports torch._dynamo, which takes seconds.
-    context.set_forkserver_preload(["headrace.training.loop", "torch._dynamo"])
-    return context
 
 
 def work(arguments: dict[str, Any]) -> None:
@@ -42,13 +32,13 @@ class Trial:
     """One run's directories, and processes that train in them."""
 
     def __init__(self, tiny: Any, root: Path, **changes: Any) -> None:
-        self.out, self.work, self._processes = root / "out", root / "work", processes()
+        self.out, self.work = root / "out", root / "work"
         self.target: Callable[[dict[str, Any]], None] = work
         config = replace(tiny.config, **{"steps": STEPS, "checkpoint_every_steps": EVERY} | changes)
         self.arguments = tiny.arguments(self.out, self.work, config=config, tracker=Tracker())
 
     def start(self) -> Any:
-        process = self._processes.Process(target=self.target, args=(self.arguments,))
+        process = context().Process(target=self.target, args=(self.arguments,))
         process.start()
         return process
 
