@@ -2,10 +2,11 @@
 
 Of accelerators it is what their makers publish, dense, without sparsity. A CPU's is measured, for nobody publishes it.
 
-Sources: NVIDIA's data sheets of H100, H200, A100 and L4; docs.cloud.google.com/tpu/docs/{v3,v5e,v5p,v6e}; TPU v4:
-arXiv:2304.01433.
+Sources: NVIDIA's data sheets of H100, H200, GH200, A100 and L4; docs.cloud.google.com/tpu/docs/{v3,v5e,v5p,v6e};
+TPU v4: arXiv:2304.01433.
 """
 
+import re
 import time
 from functools import lru_cache
 
@@ -14,17 +15,21 @@ import torch
 BF16_FLOPS = {
     "H100": 989e12,
     "H200": 989e12,
+    "GH200": 989e12,
     "A100": 312e12,
     "L4": 121e12,
 }
-"""By a part of the name that CUDA gives the device."""
+"""By a word of the name that CUDA gives the device: `L4`, which `L40S` is not."""
+SLOWER = {"PCIe", "NVL"}
+"""Words of the names of cards of the same processor that reach less, and that no table here has."""
 SIZE, ROUNDS = 1024, 6
 """Rows and columns of the product that a CPU is measured by, and how often it is taken."""
 
 
 def published(name: str) -> float | None:
     """bf16 FLOP/s of an accelerator; None where no table here has it."""
-    return next((flops for part, flops in BF16_FLOPS.items() if part in name), None)
+    words = set(re.split(r"[\s-]", name))
+    return None if words & SLOWER else next((flops for word, flops in BF16_FLOPS.items() if word in words), None)
 
 
 @lru_cache
