@@ -124,3 +124,25 @@ def test_resumable_checkpoints_hold_the_ledger_of_their_steps(root: Path) -> Non
 
     assert LEDGER_FILE in storage.read_manifest(root / "made").files
     assert Ledger(root / "made" / LEDGER_FILE).steps == STEPS
+
+
+def altered(root: Path, place: Path, without: str = "", **parents: str) -> Path:
+    """A checkpoint whose own seal is right, and whose manifest names something else."""
+    known = storage.read_manifest(root / "made")
+    with storage.writing(place) as tree:
+        for name in known.files.keys() - {without}:
+            shutil.copyfile(root / "made" / name, tree.path / name)
+        tree.commit(known.facts, known.parents | parents)
+    return place
+
+
+def test_a_ledger_of_other_shards_than_the_manifest_names_and_a_missing_one_are_refused(
+    root: Path, tmp_path: Path, capsys
+) -> None:
+    trace = ["data", "trace", "--step", "1", "--checkpoint"]
+    assert run_app([*trace, str(altered(root, tmp_path / "same"))]) == 0
+    capsys.readouterr()
+    assert run_app([*trace, str(altered(root, tmp_path / "other", shards_text="0" * 64))]) == 1
+    assert "is of other shards 'text'" in capsys.readouterr().err
+    assert run_app([*trace, str(altered(root, tmp_path / "none", without=LEDGER_FILE))]) == 1
+    assert f"has no {LEDGER_FILE}: it was not trained by this version. Give another." in capsys.readouterr().err

@@ -89,3 +89,17 @@ def test_what_cannot_be_planned_is_the_users_mistake_in_one_line(
     assert told in said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_for_people_the_stages_are_summed_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_app(["plan", "gptjt_6b", "--slice", "v4-256", "--json"]) == 0
+    planned = json.loads(capsys.readouterr().out)
+    total = planned["total"]
+    for key in ("seconds", "dollars"):
+        assert total[key] == pytest.approx(sum(stage[key] for stage in planned["stages"].values()))
+    assert run_app(["plan", "gptjt_6b", "--slice", "v4-256"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("all stages: ")]
+    assert line.endswith(f" · ${total['dollars']:,.0f}")
+    assert f"{total['seconds'] / 3600:.0f}" in line or f"{total['seconds'] / 86_400:,.1f} days" in line
+    assert run_app(["plan", "demo", "--slice", "cpu"]) == 0
+    assert "all stages: unknown\n" in capsys.readouterr().out

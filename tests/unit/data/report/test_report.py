@@ -12,7 +12,7 @@ from headrace.config import decode
 from headrace.data.documents import Document
 from headrace.data.filtering.filter import FilterConfig, filter_documents, sign
 from headrace.data.report.findings import BINS, DataReport, Mixed, SourceReport, mix
-from headrace.data.report.page import page
+from headrace.data.report.page import CHARTED, page
 from headrace.data.report.report import write_report
 from headrace.data.shard_files import OpenShards
 from headrace.errors import ConfigError
@@ -228,3 +228,14 @@ def test_totals_are_sums_over_sources(shards_of: MakeShards, exclusions: str, tm
     for name in ("documents", "tokens", "compared", "exact", "near", "contaminated"):
         assert getattr(report, name) == sum(getattr(one, name) for one in report.sources.values())
     assert dataclasses.asdict(report)["mixture"] == {} and report.summary().mixture_off_points is None
+
+
+def test_sources_beyond_those_that_are_charted_are_one_bar_and_told_of() -> None:
+    lengths, tokens = [0, 1, *[0] * (BINS - 2)], [100 - n for n in range(CHARTED + 3)]
+    reports = {f"s{n}": SourceReport(documents=1, tokens=one, lengths=lengths) for n, one in enumerate(tokens)}
+    text = page(DataReport(documents=len(tokens), tokens=sum(tokens), sources=reports), "Data")
+    (said,) = re.findall('aria-label="Tokens by source: (.*?)"', text)
+    *_, last, rest = said.split("; ")
+    assert last.startswith(f"s{CHARTED - 1} {tokens[CHARTED - 1]} (")
+    assert rest.startswith(f"3 more {sum(tokens[CHARTED:])} (")
+    assert "3 smaller sources are in report.json." in text
