@@ -12,7 +12,10 @@ arXiv:2101.00027. They cut the surroundings of an overlap out of a document; her
 Shape letters: D documents, W words, N n-grams of the items.
 """
 
+import csv
 import hashlib
+import io
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace.data.companions import TASK_FILE, is_file, rows_file
 from headrace.data.corpus import TRAINED_ON, splits
 from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words
 from headrace.data.lines import decode_line, read_lines
@@ -185,7 +189,8 @@ def evaluation_items(corpus_path: str | Path) -> Iterator[tuple[str, str]]:
     """Id `SPLIT:LINE` and text of every record in the splits of a corpus that are not trained on.
 
     A record's text is all of its strings, joined: a context and each of its endings, a question and its answer.
-    A split of several files counts its lines through. A `.txt` file is one item.
+    A split of several files counts its lines through. A `.txt` file is one item. Where a task of RAFT is named by
+    its `task.json`, which is no item, its rows are counted.
     """
     for split, files in splits(corpus_path).items():
         if split not in TRAINED_ON:
@@ -198,7 +203,11 @@ def evaluation_items(corpus_path: str | Path) -> Iterator[tuple[str, str]]:
 def _records(name: str) -> Iterator[str]:
     """The text of each line, empty for a blank one, so that numbers stay those of the file."""
     if name.endswith(".txt"):
-        yield b"\n".join(read_lines(name)).decode("utf-8-sig", "replace")
+        yield _whole(name)
+        return
+    if name.rpartition("/")[2] == TASK_FILE and is_file(rows_file(name)):
+        rows = csv.reader(io.StringIO(_whole(rows_file(name)), newline=""))
+        yield from (" \n".join(row) for row in itertools.islice(rows, 1, None))  # the first names the columns
         return
     for number, line in enumerate(read_lines(name), start=1):
         text = decode_line(line, name, number)
@@ -206,6 +215,10 @@ def _records(name: str) -> Iterator[str]:
             yield " \n".join(_strings(json.loads(text))) if text.strip() else ""
         except (ValueError, RecursionError):
             yield text  # the step that evaluates refuses such a line; here its words are all that matters
+
+
+def _whole(name: str) -> str:
+    return b"\n".join(read_lines(name)).decode("utf-8-sig", "replace")
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -139,6 +139,21 @@ def test_evaluation_items_are_every_string_of_every_record_that_is_not_trained_o
     }
 
 
+def test_the_rows_of_a_task_that_its_description_names_are_items(tmp_path: Path) -> None:
+    (tmp_path / "tweets").mkdir()
+    (tmp_path / "tweets" / "task.json").write_text('{"name": "tweets", "description": "Which of them complain?"}')
+    rows = 'Tweet,ID,Label\r\n"The ""old"" wheel,\r\nit stops",0,complaint\r\n\r\nGrain is ground,1,no complaint\r\n'
+    (tmp_path / "tweets" / "train.csv").write_bytes(rows.encode())
+    gather_corpus(CorpusConfig(files={"raft": str(tmp_path / "tweets" / "task.json")}), tmp_path / "corpus")
+    assert {name: split_words(text) for name, text in evaluation_items(tmp_path / "corpus")} == {
+        "raft:1": b"the old wheel it stops 0 complaint".split(),
+        "raft:3": b"grain is ground 1 no complaint".split(),
+    }
+    (tmp_path / "tweets" / "train.csv").write_text("")
+    gather_corpus(CorpusConfig(files={"raft": str(tmp_path / "tweets" / "task.json")}), tmp_path / "none")
+    assert list(evaluation_items(tmp_path / "none")) == []
+
+
 REAL = Path(__file__).parents[5] / "shared" / "data"
 
 
