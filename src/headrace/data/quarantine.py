@@ -38,7 +38,7 @@ class Quarantine:
             ConfigError: `limit` is no fraction.
         """
         if not 0 <= limit <= 1:
-            raise ConfigError(f"A quarantine limit of {limit} is no fraction. Set it between 0 and 1.")
+            raise ConfigError(f"quarantine_limit={limit} is no fraction of documents. Set it between 0 and 1.")
         self.limit = limit
         self.faults: list[Fault] = []
         self.good = 0

@@ -60,5 +60,5 @@ def test_a_corpus_that_is_all_faults_is_given_up_before_it_fills_memory(monkeypa
 
 @pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])
 def test_a_limit_that_is_no_fraction_is_refused(limit: float) -> None:
-    with pytest.raises(ConfigError, match="is no fraction"):
+    with pytest.raises(ConfigError, match=r"^quarantine_limit=\S+ is no fraction"):
         Quarantine(limit)
