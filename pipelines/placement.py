@@ -6,10 +6,12 @@ its pod's label and its services from a ConfigMap, and training steps ask for an
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 
 from kfp import dsl, kubernetes
 from kfp.dsl import PipelineTask
+from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_context import Pipeline
 
 from components.registry.close import close
@@ -20,6 +22,21 @@ SERVICES = ("MLFLOW_TRACKING_URI", "HEADRACE_WORK")
 CONFIG_MAP = "headrace-pipelines"
 """Holds `SERVICES` in the namespace that pipelines run in. A pod without it does not start, where one that fell
 back to a SQLite file of its own would lose what it recorded."""
+
+ASK_THE_WORLD = ("gather", "evaluate-incumbent", "gate", "promote")
+"""Components whose answers hold only while files or the registry are what they were. The embedded cache looks before
+it answers; a cluster's looks at nobody, and would serve scores of evaluation data that has changed since."""
+
+
+def for_cluster(chain: BaseComponent) -> BaseComponent:
+    """Keep a cluster's cache from answering for what asks the world; later tasks follow the digests they are given."""
+    specification = chain.pipeline_spec
+    for graph in (specification.root, *specification.components.values()):
+        for task in graph.dag.tasks.values():
+            component = re.sub(r"^comp-|-\d+$", "", task.component_ref.name)
+            if component in ASK_THE_WORLD:
+                task.caching_options.enable_cache = False
+    return chain
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ def compile_pipelines(
 
     chosen = {name: project.load_pipeline(name) for name in names or project.pipeline_names()}
     output.mkdir(parents=True, exist_ok=True)
-    compiler = project.load("kfp.compiler").Compiler()
+    compiler, placement = project.load("kfp.compiler").Compiler(), project.load("pipelines.placement")
     for name, chain in chosen.items():
         place = output / f"{name.replace('-', '_')}.yaml"
-        compiler.compile(chain, str(place))
+        compiler.compile(placement.for_cluster(chain), str(place))
         Console().print(f"{chain.name} → {place}", markup=False, soft_wrap=True)

@@ -1,10 +1,20 @@
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from headrace.cli.app import run_app
 from tests.project import ROOT, enter
+
+
+def tasks(specification: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Those that run a component, within every condition and loop; KFP sets no caching for the others."""
+    for graph in (specification["root"], *specification["components"].values()):
+        for name, task in graph.get("dag", {}).get("tasks", {}).items():
+            if "dag" not in specification["components"][task["componentRef"]["name"]]:
+                yield name, task
 
 
 def test_a_chain_is_compiled_alone_and_hyphens_name_it_as_well(
@@ -17,6 +27,11 @@ def test_a_chain_is_compiled_alone_and_hyphens_name_it_as_well(
     assert capsys.readouterr().out == f"end-to-end → {place}\n"
     specification, _ = yaml.safe_load_all(place.read_text())
     assert specification["pipelineInfo"]["name"] == "end-to-end"
+    cached = {name: task.get("cachingOptions", {}).get("enableCache", False) for name, task in tasks(specification)}
+    # Another file under the same name, another champion: a cluster's cache asks nobody whether it still holds.
+    asked = {"gather", "evaluate-incumbent", "gate", "promote", "close"}
+    assert {name for name, answers in cached.items() if not answers} == asked
+    assert {"tokenize", "pretrain", "evaluate", "evaluate-2", "deploy"} <= cached.keys()
 
 
 def test_one_unknown_name_leaves_nothing_compiled(

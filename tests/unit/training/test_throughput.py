@@ -43,5 +43,3 @@ def test_a_cpu_is_measured_once_for_each_precision(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch, "mm", None)
     assert Throughput(replace(CONFIG, precision="fp32"), CPU, 1).measured(1, 1.0)["throughput/mfu"] > 0
     assert CPU.peak_flops("fp32") == first
-
-
