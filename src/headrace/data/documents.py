@@ -34,7 +34,8 @@ def list_sources(uri: str, format: str = "auto") -> list[str]:
     suffixes = SUFFIXES_OF[check_format(format)]
     readable = sorted(name for name in names if name.endswith(suffixes) and name.rpartition("/")[2] != MANIFEST)
     if not readable:
-        reason = f"holds no {', '.join(suffixes)} file" if names else "does not exist"
+        there = names or (not is_elsewhere(uri) and Path(uri).is_dir())
+        reason = f"holds no {', '.join(suffixes)} file" if there else "does not exist"
         raise DataError(f"{uri} {reason}. Give a file, a directory or a quoted glob such as 'corpus/*.jsonl'.")
     return readable
 

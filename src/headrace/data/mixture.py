@@ -75,7 +75,10 @@ def _select(shards: Mapping[str, OpenShards], name: str) -> Selected:
     holding = [key for key, opened in shards.items() if any(_within(source, name) for source in opened.sources)]
     if not holding:
         known = set(shards) | {prefix for opened in shards.values() for prefix in _prefixes(opened.sources)}
-        raise ConfigError(f"data.sources has {name!r}, and no shards or source of that name. {nearest(name, known)}")
+        raise ConfigError(
+            f"data.sources has {name!r}, and no document of that name is left to read. {nearest(name, known)} "
+            "Correct the name, or leave it out of the mixture."
+        )
     if len(holding) > 1:
         raise ConfigError(
             f"data.sources has {name!r}, and the shards {' and '.join(map(repr, holding))} both hold such documents. "

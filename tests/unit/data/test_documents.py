@@ -193,6 +193,12 @@ def test_a_missing_corpus_is_refused(tmp_path: Path, name: str) -> None:
         list(read_documents(str(tmp_path / name)))
 
 
+def test_a_folder_without_a_file_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "empty" / "00.jsonl").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"empty holds no \.jsonl\.zst, .* file"):
+        list(read_documents(str(tmp_path / "empty")))
+
+
 def test_one_empty_file_among_others_is_named(tree: Path) -> None:
     (tree / "b/3.jsonl").touch()
     with pytest.raises(DataError, match=r"b/3\.jsonl is empty"):

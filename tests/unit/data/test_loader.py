@@ -195,7 +195,7 @@ def test_sources_without_documents_behind_them_are_refused_with_the_nearest_name
     shards: dict[str, OpenShards],
 ) -> None:
     misspelt = {name.replace("prose", "prosa"): source for name, source in MIXTURE.items()}
-    with pytest.raises(ConfigError, match=r"'prosa', and no shards or source .* Did you mean 'prose'\?"):
+    with pytest.raises(ConfigError, match=r"'prosa', and no document of that name .* Did you mean 'prose'\?"):
         stream_of(shards, dataclasses.replace(CONFIG, sources=misspelt))
     fewer = {name: source for name, source in MIXTURE.items() if name != "pile"}
     fewer["prose"] = SourceConfig(weight=0.75)
