@@ -10,6 +10,7 @@ import pytest
 from headrace.config import decode, encode
 from headrace.data.corpus import FACTS_FILES
 from headrace.data.loader import LoaderConfig, SourceConfig
+from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJConfig
 from headrace.training.averaging import AveragingConfig
 from headrace.training.config import TrainConfig
@@ -41,6 +42,22 @@ def test_what_a_recipe_evaluates_and_trains_on_is_in_its_corpus(name: str) -> No
     wanted |= {split for task in made.evaluation.tasks.values() for split in (task.data, task.fewshot) if split}
     wanted |= set(made.evaluation.perplexity.values())
     assert wanted <= set(FACTS_FILES if made.corpus.kind == "facts" else [*made.corpus.files, *made.corpus.sources])
+
+
+def test_a_name_that_the_corpus_does_not_have_is_refused_before_anything_runs() -> None:
+    made = recipe("gptjt_data")
+    for name, told in (("pyle", "Did you mean 'pile'"), ("extra/ArXiv", "no source of the corpus")):
+        mixture = {name: SourceConfig(weight=0.5), "pile/ArXiv": SourceConfig(weight=0.5)}
+        stage = dataclasses.replace(made.instruct, data=dataclasses.replace(made.instruct.data, sources=mixture))
+        with pytest.raises(ConfigError, match=f"data.sources has '{name}'.*{told}"):
+            dataclasses.replace(made, instruct=stage)
+        # Lines of a file may name any source themselves.
+        named = dataclasses.replace(made.corpus, files=made.corpus.files | {"text": "corpora/own.jsonl"})
+        dataclasses.replace(made, instruct=stage, corpus=named)
+    for corpus in (made.corpus, recipe("demo").corpus):
+        evaluation = dataclasses.replace(made.evaluation, tasks={}, headline=None, perplexity={"pile": "heldout_txt"})
+        with pytest.raises(ConfigError, match=r"evaluation reads 'heldout_txt', .* Did you mean 'heldout_text'\?"):
+            dataclasses.replace(made, evaluation=evaluation, corpus=corpus)
 
 
 def test_gptj_6b_is_trained_as_published() -> None:
