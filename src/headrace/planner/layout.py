@@ -97,6 +97,8 @@ def check_layout(layout: Layout, train: TrainConfig, where: Slice) -> None:
             f"The layout {layout} takes {layout.devices} devices and {where.name} has {where.devices}. "
             "Give degrees whose product is that."
         )
+    if layout.tensor > 1 and layout.pipeline > 1:
+        raise ConfigError(f"The layout {layout} has both tensor and pipeline, which no run takes. Leave out one.")
     if train.averaging.kind != "none" and layout.data != layout.devices:
         raise ConfigError(
             f"averaging.kind={train.averaging.kind!r} trains workers apart, each with whole weights, and the layout "

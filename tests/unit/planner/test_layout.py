@@ -44,6 +44,7 @@ def test_a_layout_that_means_nothing_is_refused(text: str, told: str) -> None:
         (Layout(data=8), "8 replicas do not divide the 12 microbatches of rows=12 by microbatch_rows=1"),
         (Layout(data=1, tensor=8), "8 devices do not divide n_head=4"),
         (Layout(data=4, pipeline=2), "pipeline=2 does not divide n_layer=3"),
+        (Layout(data=2, pipeline=2, tensor=2), "has both tensor and pipeline, which no run takes"),
     ],
 )
 def test_degrees_divide_what_they_share(layout: Layout, told: str, make_train) -> None:
