@@ -1,4 +1,4 @@
-"""GPT-J, whole: rotary attention and feed-forward in parallel, on scaled_dot_product_attention.
+"""GPT-J, whole: rotary attention and feed-forward in parallel, on torch's fused attention.
 
 Each layer reads one layer norm twice, x + attention(norm(x)) + feed_forward(norm(x)), so that the two
 large products need not wait for one another. Queries and keys carry their position as a rotation of
@@ -10,16 +10,20 @@ Letters: B rows, T new positions, S positions seen (cached and new), D model wid
 """
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ConfigError, MismatchError
+from headrace.models.blocks import Attention, attend, block_mask
 from headrace.models.cache import KVCache
 from headrace.models.masks import Mask
 from headrace.models.recompute import Recompute, keeping
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 ROTARY_BASE = 10_000
 
@@ -73,6 +77,8 @@ class View:
     """Each token sees itself and what came before."""
     positions_BT: Tensor | None
     """Positions the new tokens take in the cache; None without one."""
+    blocks: "BlockMask | None" = None
+    """The same as `bias`, for attention by blocks."""
 
 
 class Layer(nn.Module):
@@ -109,7 +115,10 @@ class Layer(nn.Module):
         if cache is not None and view.positions_BT is not None:
             k_BTHK, v_BTHK = cache.write(self.index, k_BTHK, v_BTHK, view.positions_BT)
         q_BHTK, k_BHSK, v_BHSK = (t.transpose(1, 2) for t in (q_BTHK, k_BTHK, v_BTHK))
-        mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, view.bias, is_causal=view.is_causal)
+        if view.blocks is not None:
+            mixed_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, view.blocks)
+        else:
+            mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, view.bias, is_causal=view.is_causal)
         mixed_BTD: Tensor = self.out(mixed_BHTK.transpose(1, 2).flatten(2))
         return mixed_BTD
 
@@ -125,6 +134,8 @@ class GPTJ(nn.Module):
         self.config = config
         self.recompute: Recompute = "none"
         """What layers compute a second time rather than keep for the backward pass."""
+        self.attention: Attention = "dense"
+        """How masks other than the causal one are applied to rows read whole."""
         self.embedding = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.n_layer))
         self.norm = nn.LayerNorm(config.d_model, eps=config.norm_eps)
@@ -193,8 +204,11 @@ class GPTJ(nn.Module):
             )
         turns = torch.view_as_complex(self.turns)[:, None, None]
         if cache is None:
-            seen, positions_BT = (mask or Mask()).dense(new), None
             turns = turns[None, :new] if placed_BT is None else turns[placed_BT]
+            if self.attention == "blocks":
+                blocks = block_mask(mask or Mask(), *tokens_BT.shape)
+                return View(turns, None, is_causal=blocks is None, positions_BT=None, blocks=blocks)
+            seen, positions_BT = (mask or Mask()).dense(new), None
         else:
             seen, positions_BT = cache.seen(new, mask), cache.positions(new)
             turns = turns[positions_BT]

@@ -9,13 +9,22 @@ Letters: B rows, T positions, P positions up to the longest prompt.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from headrace.errors import MismatchError
+
+
+class Rule(NamedTuple):
+    """A mask as a function, for kernels that ask pair by pair."""
+
+    sees: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    """Given row, head, query and key, integers of shapes that go together: whether the query may see the key."""
+    device: torch.device
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,6 +71,36 @@ class Mask:
             seen_BTT = seen_BTT & ((other_B1T == 0) | (other_B1T == one_BT1))
         return seen_BTT[:, None]
 
+    def rule(self, rows: int, tokens: int) -> Rule | None:
+        """Say by pairs what `dense` writes out; None, too, where the rule is plainly causal.
+
+        Raises:
+            MismatchError: The mask was built for rows of another length.
+        """
+        self._fit(tokens)
+        prefix_BT, segments_BT = self._telling()
+        told = next((t for t in (prefix_BT, segments_BT, self.branches_BT) if t is not None), None)
+        if told is None:
+            return None
+        if prefix_BT is not None:
+            prefix_BT = torch.nn.functional.pad(prefix_BT, (0, tokens - prefix_BT.shape[1])).expand(rows, -1)
+        segments_BT, branches_BT = (
+            None if part is None else part.expand(rows, -1) for part in (segments_BT, self.branches_BT)
+        )
+
+        def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            seen = key <= query
+            if prefix_BT is not None:
+                seen = seen | prefix_BT[row, key]
+            if segments_BT is not None:
+                seen = seen & (segments_BT[row, query] == segments_BT[row, key])
+            if branches_BT is not None:
+                one, other = branches_BT[row, query], branches_BT[row, key]
+                seen = seen & ((other == 0) | (other == one))
+            return seen
+
+        return Rule(sees, told.device)
+
     def to(self, device: torch.device | str) -> "Mask":
         """The same mask on another device."""
         parts = (self.prefix_BT, self.segments_BT, self.branches_BT, self.positions_BT)
@@ -84,10 +123,10 @@ class Mask:
     def _telling(self) -> tuple[Tensor | None, Tensor | None]:
         """Leave out a part that says nothing: no prompt anywhere, or one segment throughout each row."""
         prefix_BT, segments_BT = self.prefix_BT, self.segments_BT
-        # Looking at values would make an accelerator wait for the host, and XLA compile a second graph.
-        if prefix_BT is not None and prefix_BT.device.type == "cpu" and not prefix_BT.any():
+        # Looking at values would make XLA compile a second graph. A GPU is waited for, as copying a batch to it does.
+        if prefix_BT is not None and prefix_BT.device.type != "xla" and not prefix_BT.any():
             prefix_BT = None
-        if segments_BT is not None and segments_BT.device.type == "cpu" and (segments_BT == segments_BT[:, :1]).all():
+        if segments_BT is not None and segments_BT.device.type != "xla" and (segments_BT == segments_BT[:, :1]).all():
             segments_BT = None
         return prefix_BT, segments_BT
 

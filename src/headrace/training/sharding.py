@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from headrace.models import recompute
+from headrace.models import blocks, recompute
 from headrace.models.gptj import GPTJ
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.pipeline import collect, cut_stages, norm_over
@@ -31,10 +31,10 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
     """Put a model on this process's device, or this process's part of it where there are several.
 
     Raises:
-        ConfigError: Heads, inner units or layers that the processes of a replica cannot share evenly, or no such
-            policy of recomputation.
+        ConfigError: Heads, inner units or layers that the processes of a replica cannot share evenly, no such policy
+            of recomputation, or no such attention on the device.
     """
-    model.recompute = recompute.asked()
+    model.recompute, model.attention = recompute.asked(), blocks.asked(replicas.device)
     if replicas.spmd is not None:
         return spread_weights(model.to(replicas.device.torch), replicas.spmd)
     if replicas.mesh is None or replicas.link is not None:

@@ -44,6 +44,19 @@ def test_a_packed_prefix_mask_is_its_rule_at_every_pair_of_positions(rows: tuple
 
 
 @given(packed_rows())
+def test_pair_by_pair_a_mask_says_what_it_writes_out(rows: tuple[list, list]) -> None:
+    segments, prefixes = rows
+    tokens = len(segments[0])
+    mask = packed_prefix_lm(torch.tensor(segments, dtype=torch.int32), torch.tensor(prefixes))
+    asked = mask.rule(2, tokens)
+    assert (asked is None) == (mask.dense(tokens) is None)
+    if asked is not None:
+        row, query, key = torch.meshgrid(torch.arange(2), torch.arange(tokens), torch.arange(tokens), indexing="ij")
+        expected = [rule(s, p) for s, p in zip(segments, prefixes, strict=True)]
+        assert asked.sees(row, torch.zeros_like(row), query, key).tolist() == expected
+
+
+@given(packed_rows())
 def test_a_packed_causal_mask_is_its_rule_at_every_pair_of_positions(rows: tuple[list, list]) -> None:
     segments, _ = rows
     tokens = len(segments[0])

@@ -6,13 +6,16 @@ import torch
 from torch.nn import functional as F
 
 from headrace.data.batch import UNSCORED, Batch
+from headrace.devices import Device
 from headrace.errors import TrainingError
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask
 from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
 from headrace.training.optimizer import OptimizerConfig
+from headrace.training.parallel import ALONE
 from headrace.training.schedule import ScheduleConfig
+from headrace.training.sharding import place
 from headrace.training.step import StepResult, forward, take_step
 
 ROWS, TOKENS = 4, 48
@@ -94,6 +97,22 @@ def test_split_batch_takes_the_same_step_as_a_whole_one(config) -> None:
     for one, other in zip(whole[0].parameters(), split[0].parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert whole[1].loss == pytest.approx(split[1].loss, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("mask", ["causal", "prefix"])
+def test_attention_by_blocks_takes_the_same_step(mask, config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)  # see test_blocks.py
+    monkeypatch.setattr(Device, "attends_by_blocks", True)
+    # A large eps makes the update follow the gradient's size, not its sign alone.
+    config = replace(config, mask=mask, optimizer=OptimizerConfig(eps=1.0))
+    expected, told = step_from_scratch(config, some_batch())
+    model = place(fresh_model(config), ALONE)
+    assert (model.attention, expected.attention) == ("blocks", "dense")
+    result = take_step(model, optimizers.build(model, config.optimizer), some_batch(), config, 1)
+    assert (result.loss, result.grad_norm) == pytest.approx((told.loss, told.grad_norm), rel=1e-5)
+    for one, other in zip(model.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_are_clipped_to_the_norm_over_all_parameters(config) -> None:
