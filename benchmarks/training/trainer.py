@@ -118,8 +118,7 @@ def transformers_trainer(context: int) -> dict[str, Any]:
     """The peer: seconds a step of `Trainer`, from one step's beginning to the next one's."""
     import tempfile
 
-    import torch
-    from transformers import GPTJConfig, GPTJForCausalLM, Trainer, TrainerCallback, TrainingArguments
+    from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
         def __init__(self) -> None:
@@ -129,6 +128,18 @@ def transformers_trainer(context: int) -> dict[str, Any]:
             self.at.append(time.perf_counter())
 
         on_train_end = on_step_begin
+
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        build_peer(context, WARM_STEPS + STEPS, folder, clock, save_strategy="no").train()
+    steps = [after - before for before, after in zip(clock.at, clock.at[1:], strict=False)]
+    return {"seconds": statistics.median(steps[WARM_STEPS:])}
+
+
+def build_peer(context: int, steps: int, folder: str, callback: Any, **options: Any) -> Any:
+    """A `Trainer` of the same model, on random tokens in memory; `options` are more of its arguments."""
+    import torch
+    from transformers import GPTJConfig, GPTJForCausalLM, Trainer, TrainingArguments
 
     rows = TOKENS // context
     shape = GPTJConfig(
@@ -146,23 +157,19 @@ def transformers_trainer(context: int) -> dict[str, Any]:
     )
     torch.manual_seed(0)
     stream_RT = torch.from_numpy(tokens(context)[:, :-1].copy())
-    examples = [{"input_ids": row, "labels": row} for row in stream_RT] * (WARM_STEPS + STEPS)
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=rows,
-            max_steps=WARM_STEPS + STEPS,
-            max_grad_norm=1.0,
-            report_to=[],
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-            use_cpu=True,
-        )
-        clock = Clock()
-        Trainer(model=GPTJForCausalLM(shape), args=arguments, train_dataset=examples, callbacks=[clock]).train()
-    steps = [after - before for before, after in zip(clock.at, clock.at[1:], strict=False)]
-    return {"seconds": statistics.median(steps[WARM_STEPS:])}
+    examples = [{"input_ids": row, "labels": row} for row in stream_RT] * steps
+    arguments = TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=rows,
+        max_steps=steps,
+        max_grad_norm=1.0,
+        report_to=[],
+        logging_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        **options,
+    )
+    return Trainer(model=GPTJForCausalLM(shape), args=arguments, train_dataset=examples, callbacks=[callback])
 
 
 def tokens(context: int) -> Any:

@@ -21,7 +21,7 @@ GPU = Device("cuda", torch.device("cuda"))
 
 @pytest.fixture
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take torch's check away: what has no gradient on a CPU is the kernel; its definition, which runs here, has one."""
+    """Take torch's check away: what has no gradient on a CPU is the kernel; its definition has one."""
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
 
 
