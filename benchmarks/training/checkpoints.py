@@ -1,7 +1,7 @@
 """How long checkpoints hold the training loop up, beside those of transformers' `Trainer`: the model of `trainer.py`.
 
-Both save weights and moments every three steps of 8,192 tokens, 30 times as often as they would by default. Ours are
-copied and then written in the background, the peer's are written before the next step begins.
+Both save weights and moments every three steps of 8,192 tokens; a run would by default every hundred. Ours are copied
+and then written in the background, the peer's are written before the next step begins.
 """
 
 import itertools

@@ -59,13 +59,14 @@ class Device:
         if self.kind == "xla":
             _xla().sync()
 
-    def peak_memory_bytes(self) -> int:
-        """Most memory held so far: the device's, or on a CPU the whole process's."""
+    def peak_memory_bytes(self) -> int | None:
+        """Most memory held so far: the device's, or on a CPU the whole process's.
+
+        None on XLA: torch_xla asks no device for it while one stands for all.
+        """
         if self.kind == "cuda":
             return torch.cuda.max_memory_allocated(self.torch)
-        if self.kind == "xla":
-            return int(_xla_model().get_memory_info(str(self.torch)).get("peak_bytes_used", 0))
-        return _peak_process_bytes()
+        return _peak_process_bytes() if self.kind == "cpu" else None
 
     def peak_flops(self, precision: Precision) -> float | None:
         """Products a second in `precision` at most: published, or measured on a CPU; None where nobody knows.

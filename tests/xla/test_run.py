@@ -9,6 +9,7 @@ import pytest
 
 from headrace.config import encode
 from headrace.training.optimizer import OptimizerConfig
+from tests.project import make_project
 from tests.unit.training.conftest import tiny
 from tests.unit.training.together import losses
 from tests.xla.test_spmd import start
@@ -37,3 +38,14 @@ def test_a_run_on_xla_resumes_to_the_last_bit_and_takes_the_steps_of_a_cpu(tiny,
     eager = run("eager.json", "cpu", HEADRACE_DEVICE="cpu")
     for mine, theirs in zip(straight.splitlines(), eager.splitlines(), strict=True):
         assert json.loads(mine)["loss"] == pytest.approx(json.loads(theirs)["loss"], rel=1e-5)
+
+
+def test_a_run_on_xla_that_is_killed_and_resumed_is_certified(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    asked = ("verify", "resume", "--recipe", "tiny", "--steps", "12", "--kills", "2", "--seed", "1", "--json")
+    ended = start("-m", "headrace.cli", *asked, cwd=project, HEADRACE_HOME=str(tmp_path / "home"))
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    told = json.loads(ended.stdout)
+    assert told["passed"] and len(told["killed_at"]) == 2
+    assert told["device"].startswith("xla")
+    assert told["digests"].keys() >= {"parameters", "optimizer moments", "random numbers", "sample stream"}

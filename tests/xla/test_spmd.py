@@ -19,9 +19,9 @@ CPU_CLIENT = {
 }
 
 
-def start(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def start(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, **CPU_CLIENT, **env}, capture_output=True, text=True
+        [sys.executable, *arguments], cwd=cwd, env={**os.environ, **CPU_CLIENT, **env}, capture_output=True, text=True
     )
 
 

@@ -24,7 +24,11 @@ class Throughput:
         self._peak = None if peak is None else peak * devices
 
     def measured(self, steps: int, seconds: float) -> dict[str, float]:
-        """Metrics of so many steps that took so long; no MFU where the device's peak is not known."""
-        rate = self._flops * steps / seconds
-        told = {"throughput/flops_per_second": rate, "memory/peak_bytes": float(self._device.peak_memory_bytes())}
-        return told if self._peak is None else told | {"throughput/mfu": rate / self._peak}
+        """Metrics of so many steps that took so long; no MFU and no memory where the device tells nothing of them."""
+        rate, held = self._flops * steps / seconds, self._device.peak_memory_bytes()
+        told = {"throughput/flops_per_second": rate}
+        if held is not None:
+            told["memory/peak_bytes"] = float(held)
+        if self._peak is not None:
+            told["throughput/mfu"] = rate / self._peak
+        return told

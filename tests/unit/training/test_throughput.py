@@ -31,9 +31,9 @@ def test_mfu_is_six_flops_a_weight_and_token_with_attention_over_the_peak(monkey
     assert told["memory/peak_bytes"] > 50 * 2**20
 
 
-def test_without_a_known_peak_no_share_of_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Device, "peak_flops", lambda self, precision: None)
-    assert "throughput/mfu" not in Throughput(CONFIG, CPU, 1).measured(1, 1.0)
+def test_of_a_device_that_tells_neither_peak_nor_memory_the_rate_alone_is_told() -> None:
+    told = Throughput(CONFIG, Device("xla", torch.device("cpu")), 1).measured(1, 1.0)
+    assert told.keys() == {"throughput/flops_per_second"}
 
 
 def test_a_cpu_is_measured_once_for_each_precision(monkeypatch: pytest.MonkeyPatch) -> None:
