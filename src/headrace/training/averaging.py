@@ -87,6 +87,10 @@ class CompressionConfig:
     """Differences that share a scale, which takes two bytes."""
     stochastic: bool = False
     """Round at random, so that a difference that is sent arrives unbiased; else to the nearest level."""
+    outer_learning_rate: float = 1.0
+    """Of the step along the mean of what arrived: DiLoCo's outer step, which 1 without momentum leaves out."""
+    outer_momentum: float = 0.0
+    """Nesterov's, of the same step; it counts a weight's exchanges, of which there is one in `one_in`."""
 
     def __post_init__(self) -> None:
         for name in ("one_in", "bucket"):
@@ -96,6 +100,7 @@ class CompressionConfig:
             raise ConfigError(f"top_share={self.top_share} is no share. Set compression.top_share above 0, up to 1.")
         if self.bits not in (2, 4, 8):
             raise ConfigError(f"bits={self.bits} do not fill bytes. Set compression.bits to 2, 4 or 8.")
+        _refuse_outer_step("compression", self.outer_learning_rate, self.outer_momentum)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +122,7 @@ class AveragingConfig:
     every_steps: int = 1
     """Steps from one exchange to the next, in `diloco` (published with 500) and `compressed`."""
     outer_learning_rate: float = 0.7
-    """Of the Nesterov step along the mean difference, in `diloco`."""
+    """Of the Nesterov step along the mean difference, in `diloco`; `compressed` has its own in `compression`."""
     outer_momentum: float = 0.9
     """Of the same step."""
     compression: CompressionConfig = field(default_factory=CompressionConfig)
@@ -139,11 +144,15 @@ class AveragingConfig:
                 "synchronous_steps=0 leaves proxskip without the second moments that its later steps divide by. "
                 "Set averaging.synchronous_steps to at least 1."
             )
-        if self.outer_learning_rate <= 0 or not 0 <= self.outer_momentum < 1:
-            raise ConfigError(
-                f"outer_learning_rate={self.outer_learning_rate} needs to be above 0, and "
-                f"outer_momentum={self.outer_momentum} at least 0 and below 1."
-            )
+        _refuse_outer_step("averaging", self.outer_learning_rate, self.outer_momentum)
+
+
+def _refuse_outer_step(section: str, learning_rate: float, momentum: float) -> None:
+    if learning_rate <= 0 or not 0 <= momentum < 1:
+        raise ConfigError(
+            f"outer_learning_rate={learning_rate} needs to be above 0, and outer_momentum={momentum} at least 0 and "
+            f"below 1. Set them in {section}."
+        )
 
 
 def gptjt() -> AveragingConfig:

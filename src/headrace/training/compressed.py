@@ -22,7 +22,8 @@ class Compressed:
 
     Source: Wang et al. 2023, CocktailSGD, and `dist_dp_cocktail_sgd.py` of https://github.com/DS3Lab/CocktailSGD.
     There each worker averages one part and sends the mean on, compressed once more; here every worker receives all
-    messages, which adds no second error and, with W workers, sends (W - 1) messages instead of about two.
+    messages, which adds no second error and, with W workers, sends (W - 1) messages instead of about two. With an
+    outer momentum, what arrived is taken as far as DiLoCo's outer step takes it, which CocktailSGD does not.
 
     Args:
         model: Whole on every worker, with the same weights on all at the start.
@@ -35,6 +36,7 @@ class Compressed:
         self._optimizer, self._config, self._link = optimizer, config, link
         self._weights = dict(model.named_parameters())
         self._common = {name: x.detach().clone() for name, x in self._weights.items()}
+        self._momentum = {name: torch.zeros_like(x) for name, x in self._common.items()}
 
     def shares_gradients(self, step: int) -> bool:
         """Only in the first steps, if at all."""
@@ -54,7 +56,7 @@ class Compressed:
         """Send of this worker's differences what the message holds, and add the mean of all messages."""
         compression = self._config.compression
         first = offered(exchange, compression.one_in, self._config.seed)
-        own, common = ([x.view(-1)[first :: compression.one_in] for x in of] for of in self._sides())
+        own, common, momentum = ([x.view(-1)[first :: compression.one_in] for x in of] for of in self._sides())
         difference_S = torch.cat(own) - torch.cat(common)
         rounding = torch.Generator(difference_S.device)
         rounding.manual_seed(hash((self._config.seed, step, self._link.rank)))
@@ -62,14 +64,21 @@ class Compressed:
         arrived = [decompress(m, len(difference_S), compression).to(difference_S.dtype) for m in messages]
         mean_S = torch.stack(arrived).mean(0)
         sizes = [len(x) for x in own]
-        for x, sent, mean in zip(own, arrived[self._link.rank].split(sizes), mean_S.split(sizes), strict=True):
-            x.add_(mean - sent)
-        for x, mean in zip(common, mean_S.split(sizes), strict=True):
-            x.add_(mean)
+        moves = [self._outer(mean, m) for mean, m in zip(mean_S.split(sizes), momentum, strict=True)]
+        for x, sent, move in zip(own, arrived[self._link.rank].split(sizes), moves, strict=True):
+            x.add_(move - sent)
+        for x, move in zip(common, moves, strict=True):
+            x.add_(move)
 
-    def _sides(self) -> tuple[list[Tensor], list[Tensor]]:
-        """This worker's weights and the common ones, in the same order."""
-        return list(self._weights.values()), list(self._common.values())
+    def _outer(self, mean: Tensor, momentum: Tensor) -> Tensor:
+        """How far the outer step goes, given what arrived; the momentum is changed in place."""
+        compression = self._config.compression
+        momentum.mul_(compression.outer_momentum).add_(mean)
+        return (mean + compression.outer_momentum * momentum) * compression.outer_learning_rate
+
+    def _sides(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """This worker's weights, the common ones and the outer momentum, in the same order."""
+        return list(self._weights.values()), list(self._common.values()), list(self._momentum.values())
 
     @staticmethod
     def _take_over(to: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
@@ -82,9 +91,14 @@ class Compressed:
         self._take_over(self._weights, self._common)
 
     def state(self) -> dict[str, Tensor]:
-        """The common weights."""
-        return {f"{name}/common": x for name, x in self._common.items()}
+        """The common weights, and the outer momentum where there is any."""
+        state = {f"{name}/common": x for name, x in self._common.items()}
+        if self._config.compression.outer_momentum:
+            state |= {f"{name}/momentum": x for name, x in self._momentum.items()}
+        return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take them up again."""
         self._take_over(self._common, {name: taken_from(state, f"{name}/common") for name in self._common})
+        if self._config.compression.outer_momentum:
+            self._take_over(self._momentum, {name: taken_from(state, f"{name}/momentum") for name in self._momentum})

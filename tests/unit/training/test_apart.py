@@ -24,7 +24,7 @@ from headrace.models.gptj import GPTJ
 from headrace.tracking import Tracker
 from headrace.training import loop
 from headrace.training import optimizer as optimizers
-from headrace.training.averaging import AveragingConfig
+from headrace.training.averaging import AveragingConfig, CompressionConfig
 from headrace.training.config import TrainConfig
 from headrace.training.feeder import even_parts
 from headrace.training.guard import GuardConfig
@@ -45,7 +45,9 @@ DILOCO = AveragingConfig(kind="diloco", synchronous_steps=2, every_steps=3)
 KINDS = [
     AveragingConfig(kind="proxskip", synchronous_steps=2, probability=0.4),
     DILOCO,
-    AveragingConfig(kind="compressed", synchronous_steps=2, every_steps=2),
+    AveragingConfig(
+        kind="compressed", synchronous_steps=2, every_steps=2, compression=CompressionConfig(outer_momentum=0.5)
+    ),
 ]
 
 

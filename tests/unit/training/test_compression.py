@@ -1,5 +1,7 @@
 """Messages against the same arithmetic in plain numpy, and workers that exchange them against a simulation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,11 +109,14 @@ WALKED = AveragingConfig(
 )
 
 
-def walked() -> tuple[np.ndarray, np.ndarray, int]:
+OUTER = replace(WALKED, compression=replace(WALKED.compression, outer_learning_rate=0.8, outer_momentum=0.5))
+
+
+def walked(config: AveragingConfig) -> tuple[np.ndarray, np.ndarray, int]:
     """Own weights, common weights and bytes sent, after a walk."""
     link, model = Link(), nn.Linear(7, 5).double()
     nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
-    compressed = Compressed(model, Walk(list(model.parameters()), link.rank), WALKED, link)
+    compressed = Compressed(model, Walk(list(model.parameters()), link.rank), config, link)
     for step in range(1, STEPS + 1):
         compressed.update(step)
     own = torch.cat([p.detach().flatten() for p in model.parameters()]).numpy().copy()
@@ -119,9 +124,12 @@ def walked() -> tuple[np.ndarray, np.ndarray, int]:
     return own, torch.cat([p.detach().flatten() for p in model.parameters()]).numpy(), link.sent_bytes
 
 
-def test_workers_exchange_as_simulated_in_one_process_and_lose_nothing() -> None:
+@pytest.mark.parametrize("config", [WALKED, OUTER], ids=["mean", "outer step"])
+def test_workers_exchange_as_simulated_in_one_process_and_lose_nothing(config: AveragingConfig) -> None:
+    rate, beta = config.compression.outer_learning_rate, config.compression.outer_momentum
     draws, promised = [np.random.default_rng(rank) for rank in range(WORLD)], 0
     own, common, sent, came = np.zeros((WORLD, 40)), np.zeros(40), np.zeros((WORLD, 40)), np.zeros((WORLD, 40))
+    momentum = np.zeros(40)
     for step in range(STEPS):
         came += [np.concatenate([draw.normal(size=(5, 7)).ravel(), draw.normal(size=5)]) for draw in draws]
         first = offered(step, 3, seed=0)
@@ -132,8 +140,9 @@ def test_workers_exchange_as_simulated_in_one_process_and_lose_nothing() -> None
         promised += (WORLD - 1) * message_bytes(len(on_offer), WALKED.compression)
         for rank in range(WORLD):
             sent[rank, on_offer] += arrived[rank]
-        common[on_offer] += np.mean(arrived, 0)
-    results = returned(WORLD, walked)
+        momentum[on_offer] = beta * momentum[on_offer] + np.mean(arrived, 0)
+        common[on_offer] += rate * (np.mean(arrived, 0) + beta * momentum[on_offer])
+    results = returned(WORLD, walked, config)
     for rank, (weights, settled, sent_bytes) in enumerate(results):
         assert sent_bytes == promised
         np.testing.assert_allclose(settled, common, rtol=1e-5, atol=1e-5)
