@@ -62,7 +62,8 @@ def run(group: str, only: str, options: Options, json_file: Path | None, keep: b
     if json_file is not None:
         save(tables, machine, json_file)
     if keep:
-        save(tables, machine, Path(__file__).parent / "results" / f"{group}-{machine['date']}.json")
+        name = "-".join(part for part in (group, only, machine["date"]) if part)
+        save(tables, machine, Path(__file__).parent / "results" / f"{name}.json")
     return 0
 
 

@@ -18,6 +18,8 @@ class Table:
     """What was done and what was found, a sentence each."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
     """Everything measured."""
+    picture: str = ""
+    """An SVG of it, where there is one."""
 
     def to_markdown(self) -> str:
         """A heading, the rows and the notes; cells are written as they are."""
@@ -28,7 +30,7 @@ class Table:
 
 
 def save(tables: Sequence[Table], machine: Mapping[str, Any], file: Path) -> None:
-    """Write the numbers to `file`, a `.json`, and the tables beside it as Markdown."""
+    """Write the numbers to `file`, a `.json`, and beside it the tables as Markdown and the picture, if any."""
     numbers = {"machine": machine, "results": {table.title: table.numbers for table in tables}}
     file.write_text(json.dumps(numbers, indent=1) + "\n")
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
@@ -37,3 +39,6 @@ def save(tables: Sequence[Table], machine: Mapping[str, Any], file: Path) -> Non
         f"Python {machine['python']}, {packages}."
     )
     file.with_suffix(".md").write_text("\n".join([where, "", *(table.to_markdown() for table in tables)]))
+    for table in tables:
+        if table.picture:
+            file.with_suffix(".svg").write_text(table.picture)
