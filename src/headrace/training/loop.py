@@ -12,6 +12,7 @@ from headrace.config import encode
 from headrace.tracking import Tracker
 from headrace.training.callbacks import Callback, Checkpoints, Feed, Metrics
 from headrace.training.config import TrainConfig
+from headrace.training.curves import Curves
 from headrace.training.inputs import Inputs, open_inputs
 from headrace.training.interruption import Interruption, stopped_after
 from headrace.training.logs import LossLog, SkippedLog
@@ -143,6 +144,7 @@ def logs_of(run: Run, home: Path, latest: Path | None, tracker: Tracker) -> Iter
     """What writes files in the workspace, from the step on that the run has reached."""
     feeder = run.feeder
     yield LossLog(home, run.step)
+    yield Curves(home, tracker)
     yield SkippedLog(home, run.step, feeder.fed_documents, lambda: run.guard.skipped, tracker)
     if run.replicas.link is not None:
         yield Traffic(run.replicas.link, home, run.step, tracker, run.config.log_every_steps)
