@@ -40,7 +40,7 @@ def parent_run(pipeline_run: str, tags: Mapping[str, str] | None = None) -> str:
         pipeline_run: Id of the pipeline run; all its tasks share it.
         tags: What to mark a new parent with, such as its pipeline and recipe.
     """
-    found = _parents(pipeline_run)
+    found = parents_of(pipeline_run)
     if found:
         return found[0]
     marks = {RUN_TAG: pipeline_run, **dict(tags or {})}
@@ -48,13 +48,13 @@ def parent_run(pipeline_run: str, tags: Mapping[str, str] | None = None) -> str:
     # Tasks that begin together may each find none and make one. MLflow has no "create unless it exists", so each
     # waits until the others' are to be seen, and all of them keep the same one.
     time.sleep(SETTLE_SECONDS)
-    kept = _parents(pipeline_run)[0]
+    kept = parents_of(pipeline_run)[0]
     if kept != made:
         client().delete_run(made)
     return kept
 
 
-def _parents(pipeline_run: str) -> list[str]:
+def parents_of(pipeline_run: str) -> list[str]:
     """Parent runs of a pipeline run, the one to keep first."""
     mine = f"tags.`{RUN_TAG}` = '{pipeline_run}'"
     # The oldest first: a parent is there before its children, of which there may be any number.

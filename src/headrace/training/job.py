@@ -5,6 +5,7 @@ TrainJob on those of many; `python -m headrace.training JOB.json` in one process
 """
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def run_job(job: TrainJob) -> Manifest:
             job.output,
             job.config,
             init_uri=job.init,
-            workspace=workspace() if job.workspace is None else Path(job.workspace),
+            workspace=_workspace(job),
             tracker=tracker,
         )
         if isinstance(tracker, TaskRun):
@@ -75,5 +76,14 @@ def _tracker(job: TrainJob) -> Iterator[Tracker]:
     if not (named and launch().is_main):
         yield Tracker()
         return
-    with task(encode(job.config)) as run:
+    # torchrun starts everybody again when a process dies, and what follows is the same run.
+    with task(encode(job.config), memory=_workspace(job) / f"mlflow-{_digest(job)}.json") as run:
         yield run
+
+
+def _workspace(job: TrainJob) -> Path:
+    return workspace() if job.workspace is None else Path(job.workspace)
+
+
+def _digest(job: TrainJob) -> str:
+    return hashlib.sha256(json.dumps(encode(job), sort_keys=True).encode()).hexdigest()[:16]

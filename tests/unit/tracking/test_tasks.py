@@ -8,7 +8,7 @@ import pytest
 from headrace import status, tracking
 from headrace.errors import ConfigError, DataError, HeadraceError, Interrupted, UnavailableError
 from headrace.tracking import client, task, tasks
-from tests.unit.tracking.seen import run_of
+from tests.unit.tracking.seen import run_of, runs
 
 
 def test_a_run_that_kfp_has_made_is_adopted_and_left_open(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +23,44 @@ def test_a_run_that_kfp_has_made_is_adopted_and_left_open(place: str, monkeypatc
     assert run_of(theirs).info.status == "RUNNING"
     assert (run_of(theirs).data.params, run_of(theirs).data.metrics) == ({"seed": "1"}, {"loss": 1.0})
     assert len(client().search_runs([tracking.experiment_id()], max_results=1000)) == before
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_task_that_begins_again_goes_on_in_the_run_that_its_file_remembers(
+    alone: bool, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if alone:
+        monkeypatch.delenv(tracking.PIPELINE_RUN)
+    memory, ids = tmp_path / "work" / "run.json", []
+    for attempt in range(3):
+        with contextlib.suppress(DataError), task({"seed": 1}, memory=memory) as run:
+            ids.append(run.run_id)
+            assert run_of(run.run_id).info.status == "RUNNING"
+            run.metrics({"loss": 3.0 - attempt}, step=attempt)
+            if attempt < 2:
+                raise DataError("killed")
+    assert len(set(ids)) == 1
+    told = run_of(ids[0])
+    assert (told.info.status, told.data.metrics) == ("FINISHED", {"loss": 1.0})
+    assert [point.value for point in client().get_metric_history(ids[0], "loss")] == [3.0, 2.0, 1.0]
+    (parent,) = (run for run in runs(told.data.tags[tracking.RUN_TAG]) if tracking.PARENT_TAG not in run.data.tags)
+    assert parent.info.status == ("FINISHED" if alone else "RUNNING")
+    with task(memory=memory) as another:
+        assert another.run_id != ids[0]
+
+
+def test_a_remembered_run_that_is_gone_or_of_another_pipeline_run_is_left_alone(
+    pipeline: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, ids = tmp_path / "run.json", []
+    for change in (lambda: client().delete_run(ids[-1]), lambda: monkeypatch.setenv(tracking.PIPELINE_RUN, "run-2")):
+        with contextlib.suppress(DataError), task(memory=memory) as run:
+            ids.append(run.run_id)
+            raise DataError("killed")
+        change()
+    with task(memory=memory) as run:
+        ids.append(run.run_id)
+    assert len(set(ids)) == 3
 
 
 def test_an_adopted_run_that_is_not_there_is_named(pipeline: str, monkeypatch: pytest.MonkeyPatch) -> None:

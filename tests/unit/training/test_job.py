@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from headrace import storage
+from headrace import status, storage, tracking
 from headrace.artifacts import Checkpoint
 from headrace.config import encode
+from headrace.errors import ConfigError
+from headrace.tracking import client
+from headrace.training.job import read_job, run_job
 
 ROOT = Path(__file__).parents[3]
 
@@ -54,3 +57,19 @@ def test_torchrun_trains_what_a_file_describes(tiny, tmp_path: Path) -> None:
 def test_a_job_that_cannot_run_ends_with_one_line(changes, env, said: str, tiny, tmp_path: Path) -> None:
     ended = start([], write_job(tiny, tmp_path, **changes), **env)
     assert (ended.returncode, ended.stderr.splitlines()) == (2, [said])
+
+
+def test_a_job_that_fails_and_is_run_again_is_one_run_of_mlflow(
+    tiny, tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_said", {})
+    (tmp_path / "models").write_text("in the way")
+    job = read_job(write_job(tiny, tmp_path, output=str(tmp_path / "models" / "out")))
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run_job(job)
+    (tmp_path / "models").unlink()
+    run_job(job)
+    runs = client().search_runs([tracking.experiment_id()])
+    (run,) = (run for run in runs if tracking.PARENT_TAG in run.data.tags)
+    assert (len(runs), {run.info.status for run in runs}) == (2, {"FINISHED"})
+    assert run.data.tags["headrace.uri"] == job.output
