@@ -19,7 +19,8 @@ FP32, BF16, INT64 = 4, 2, 8
 BATCHES_ALIVE = 3
 """The one in use and two made ahead."""
 KEPT_APART = {"none": 0, "proxskip": 1, "diloco": 2, "compressed": 1}
-"""Tensors for each weight that workers apart keep: control variates; common weights and momentum; common weights."""
+"""Tensors for each weight that workers apart keep: control variates; common weights and momentum; common weights, and
+momentum where there is any."""
 EXCHANGED = {"none": 0, "proxskip": 0, "diloco": 1, "compressed": 0}
 """Tensors for each weight that an exchange makes beside them; ProxSkip goes through the weights piece by piece."""
 Recompute = Literal["none", "selective", "layers"]
@@ -83,7 +84,7 @@ def predict_memory(train: TrainConfig, execution: Execution) -> Memory:
     steady = {
         "weights": state,
         "moments": 2 * state,
-        "averaging": KEPT_APART[train.averaging.kind] * state,
+        "averaging": _kept_apart(train) * state,
         "batches": BATCHES_ALIVE * train.data.rows * train.data.context_tokens * (2 * INT64 + 4 + 1),
     }
     moments = [Memory(**steady, **parts) for parts in _moments(train, execution, state)]
@@ -115,6 +116,12 @@ def _moments(train: TrainConfig, execution: Execution, state: int) -> list[dict[
         {"gradients": last, "activations": kept + mask, "loss": 0, "working": backward},
         {"gradients": state, "activations": 0, "loss": 0, "working": EXCHANGED[train.averaging.kind] * state},
     ]
+
+
+def _kept_apart(train: TrainConfig) -> int:
+    averaging = train.averaging
+    outer = averaging.kind == "compressed" and averaging.compression.outer_momentum > 0
+    return KEPT_APART[averaging.kind] + outer
 
 
 def saved_by_layer(train: TrainConfig, execution: Execution) -> int:

@@ -3,7 +3,7 @@
 Letters: S weights on offer at one exchange.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,8 @@ class Compressed:
         self._optimizer, self._config, self._link = optimizer, config, link
         self._weights = dict(model.named_parameters())
         self._common = {name: x.detach().clone() for name, x in self._weights.items()}
-        self._momentum = {name: torch.zeros_like(x) for name, x in self._common.items()}
+        kept = self._common if config.compression.outer_momentum else {}
+        self._momentum = {name: torch.zeros_like(x) for name, x in kept.items()}
 
     def shares_gradients(self, step: int) -> bool:
         """Only in the first steps, if at all."""
@@ -56,7 +57,8 @@ class Compressed:
         """Send of this worker's differences what the message holds, and add the mean of all messages."""
         compression = self._config.compression
         first = offered(exchange, compression.one_in, self._config.seed)
-        own, common, momentum = ([x.view(-1)[first :: compression.one_in] for x in of] for of in self._sides())
+        sides = (self._weights, self._common, self._momentum)
+        own, common, momentum = ([x.view(-1)[first :: compression.one_in] for x in side.values()] for side in sides)
         difference_S = torch.cat(own) - torch.cat(common)
         rounding = torch.Generator(difference_S.device)
         rounding.manual_seed(hash((self._config.seed, step, self._link.rank)))
@@ -64,21 +66,20 @@ class Compressed:
         arrived = [decompress(m, len(difference_S), compression).to(difference_S.dtype) for m in messages]
         mean_S = torch.stack(arrived).mean(0)
         sizes = [len(x) for x in own]
-        moves = [self._outer(mean, m) for mean, m in zip(mean_S.split(sizes), momentum, strict=True)]
+        moves = self._outer(mean_S.split(sizes), momentum)
         for x, sent, move in zip(own, arrived[self._link.rank].split(sizes), moves, strict=True):
             x.add_(move - sent)
         for x, move in zip(common, moves, strict=True):
             x.add_(move)
 
-    def _outer(self, mean: Tensor, momentum: Tensor) -> Tensor:
-        """How far the outer step goes, given what arrived; the momentum is changed in place."""
-        compression = self._config.compression
-        momentum.mul_(compression.outer_momentum).add_(mean)
-        return (mean + compression.outer_momentum * momentum) * compression.outer_learning_rate
-
-    def _sides(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """This worker's weights, the common ones and the outer momentum, in the same order."""
-        return list(self._weights.values()), list(self._common.values()), list(self._momentum.values())
+    def _outer(self, means: Sequence[Tensor], momentum: Sequence[Tensor]) -> list[Tensor]:
+        """How far the outer step goes, given what arrived; momentum, where there is any, is changed in place."""
+        rate, beta = self._config.compression.outer_learning_rate, self._config.compression.outer_momentum
+        if not beta:
+            return [rate * mean for mean in means]
+        for m, mean in zip(momentum, means, strict=True):
+            m.mul_(beta).add_(mean)
+        return [rate * (mean + beta * m) for m, mean in zip(momentum, means, strict=True)]
 
     @staticmethod
     def _take_over(to: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
@@ -93,12 +94,9 @@ class Compressed:
     def state(self) -> dict[str, Tensor]:
         """The common weights, and the outer momentum where there is any."""
         state = {f"{name}/common": x for name, x in self._common.items()}
-        if self._config.compression.outer_momentum:
-            state |= {f"{name}/momentum": x for name, x in self._momentum.items()}
-        return state
+        return state | {f"{name}/momentum": x for name, x in self._momentum.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take them up again."""
         self._take_over(self._common, {name: taken_from(state, f"{name}/common") for name in self._common})
-        if self._config.compression.outer_momentum:
-            self._take_over(self._momentum, {name: taken_from(state, f"{name}/momentum") for name in self._momentum})
+        self._take_over(self._momentum, {name: taken_from(state, f"{name}/momentum") for name in self._momentum})

@@ -13,7 +13,7 @@ from headrace.models.masks import packed_causal
 from headrace.planner.layout import Layout
 from headrace.planner.memory import Execution, Memory, predict_memory, saved_by_layer
 from headrace.training import optimizer as optimizers
-from headrace.training.averaging import AveragingConfig
+from headrace.training.averaging import AveragingConfig, CompressionConfig
 from headrace.training.link import Link
 from headrace.training.step import take_step
 from headrace.training.synchronizers import synchronizer
@@ -137,10 +137,19 @@ def test_sharing_divides_and_recompute_lightens(make_train) -> None:
         assert lighter.total < heavier.total
 
 
-@pytest.mark.parametrize("kind", ["proxskip", "diloco", "compressed"])
-def test_workers_who_train_apart_keep_what_their_synchronizer_saves(kind: str, make_train) -> None:
-    train = make_train(averaging=AveragingConfig(kind=kind))
+OUTER = CompressionConfig(outer_momentum=0.5)
+
+
+@pytest.mark.parametrize(
+    "averaging",
+    [
+        *(AveragingConfig(kind=kind) for kind in ("proxskip", "diloco", "compressed")),
+        AveragingConfig(kind="compressed", compression=OUTER),
+    ],
+)
+def test_workers_who_train_apart_keep_what_their_synchronizer_saves(averaging: AveragingConfig, make_train) -> None:
+    train = make_train(averaging=averaging)
     model = GPTJ(train.model)
     kept = synchronizer(model, optimizers.build(model, train.optimizer), train.averaging, Link()).state()
-    assert predict_memory(train, ALONE).averaging == sum(tensor.nbytes for tensor in kept.values())
+    assert predict_memory(train, ALONE).averaging == sum(tensor.nbytes for tensor in kept.values() if tensor.ndim)
     assert predict_memory(make_train(), ALONE).averaging == 0
