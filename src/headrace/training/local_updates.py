@@ -132,6 +132,8 @@ class DiLoCo:
         self._weights = dict(model.named_parameters())
         self._common = {name: x.detach().clone() for name, x in self._weights.items()}
         self._momentum = {name: torch.zeros_like(x) for name, x in self._common.items()}
+        self._apart = False
+        """Whether inner steps have been taken since the weights were last the same on all workers."""
 
     def shares_gradients(self, step: int) -> bool:
         """Only in the first steps, if at all."""
@@ -146,6 +148,7 @@ class DiLoCo:
     def update(self, step: int) -> None:
         """Take an inner step, and the outer one where it is due."""
         self._optimizer.step()
+        self._apart = not (self.exchanges(step) or self.shares_gradients(step))
         if self.exchanges(step):
             self._outer_step()
         elif self.shares_gradients(step):
@@ -163,21 +166,23 @@ class DiLoCo:
 
     @torch.no_grad()
     def settle(self, step: int) -> None:
-        """Average the weights, also where the last step exchanged: that step may have been skipped."""
+        """Average the weights where they are apart, as they are too where the step that was to exchange was skipped."""
         # Not an outer step: after a few inner ones it would be momentum alone.
-        self._link.mean_(list(self._weights.values()))
+        if self._apart:
+            self._link.mean_(list(self._weights.values()))
 
     def state(self) -> dict[str, Tensor]:
-        """The weights of the last exchange and the outer momentum."""
-        return {f"{name}/common": x for name, x in self._common.items()} | {
-            f"{name}/momentum": x for name, x in self._momentum.items()
-        }
+        """The weights of the last exchange, the outer momentum, and whether the weights are apart."""
+        state = {f"{name}/common": x for name, x in self._common.items()}
+        state |= {f"{name}/momentum": x for name, x in self._momentum.items()}
+        return state | {"apart": torch.tensor(float(self._apart))}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take them up again."""
         for name in self._weights:
             self._common[name].copy_(taken_from(state, f"{name}/common"))
             self._momentum[name].copy_(taken_from(state, f"{name}/momentum"))
+        self._apart = bool(taken_from(state, "apart"))
 
 
 def taken_from(state: Mapping[str, Tensor], name: str) -> Tensor:

@@ -265,7 +265,7 @@ def test_a_run_tells_every_byte_its_workers_exchange(tiny, config, tmp_path: Pat
     lines = trial.lines(TRAFFIC_FILE)
     assert {line["step"]: line["sent_bytes"] for line in lines if line["sent_bytes"]} == expected
     assert {line["step"]: line["collected_bytes"] for line in lines if line["collected_bytes"]} == {
-        step: (WORLD - 1) * (weights + moments + 2 * weights) for step in (5, 9)
+        step: (WORLD - 1) * (weights + moments + 2 * weights + 4) for step in (5, 9)
     }
     told = [json.loads(line) for line in (tmp_path / "heard.jsonl").read_text().splitlines()]
     metrics = {line["step"]: line["traffic/total_bytes"] for line in told if "traffic/total_bytes" in line}

@@ -192,6 +192,25 @@ def test_a_state_of_something_else_is_refused(config: AveragingConfig) -> None:
         Worker(config).synchronizer.restore({})
 
 
+@pytest.mark.parametrize(("steps", "apart"), [(3, False), (10, True), (11, False)])
+def test_weights_that_have_just_met_settle_without_a_word(steps: int, apart: bool) -> None:
+    for straight, resumed in together(2, settled_bytes, steps):
+        assert (straight > 0, resumed) == (apart, straight)
+
+
+def settled_bytes(steps: int) -> tuple[int, int]:
+    """What settling sends, in a run and in one that resumes after its last step."""
+    straight, resumed = Worker(DILOCO), Worker(DILOCO)
+    straight.steps(1, steps)
+    resumed.synchronizer.restore(straight.synchronizer.state())
+    sent = []
+    for worker in (straight, resumed):
+        before = worker.link.sent_bytes
+        worker.synchronizer.settle(steps)
+        sent.append(worker.link.sent_bytes - before)
+    return sent[0], sent[1]
+
+
 def test_every_byte_that_leaves_a_worker_is_counted() -> None:
     weights = 8 * 27 * 2 * (WORLD - 1) // WORLD  # 25 numbers in three shares of 9, each passed on twice
     for config, exchanges in ((AveragingConfig(), STEPS), (DILOCO, 3 + 27 // 4)):
