@@ -1,6 +1,7 @@
 """Loss and speed of a run as curves, which the run draws itself when it ends."""
 
 import json
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ POINTS = 100
 """Of a curve at most; each is the mean of as many steps as that takes."""
 
 Points = list[tuple[float, float]]
+
+log = logging.getLogger(__name__)
 
 
 class Curves(Callback):
@@ -50,7 +53,11 @@ class Curves(Callback):
             Panel("Tokens a second", "steps", [Curve("the run", thinned(self._speeds))]),
         ]
         path = self._folder / CURVES_FILE
-        path.write_text(picture(panels, "A training run"))
+        try:
+            path.write_text(picture(panels, "A training run"))
+        except OSError as error:  # a full disk has ended the run: what is told must be that, or nothing
+            log.warning("The curves of the run were not drawn. %s", error)
+            return
         self._tracker.artifact(path)
 
 

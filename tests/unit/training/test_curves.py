@@ -59,6 +59,15 @@ def test_a_run_that_took_no_step_draws_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / CURVES_FILE).exists()
 
 
+def test_curves_that_cannot_be_written_are_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "losses.jsonl").write_text("")
+    (tmp_path / CURVES_FILE).mkdir()
+    curves = Curves(tmp_path, Tracker())
+    curves.after_step(result(1))
+    curves.close()
+    assert "were not drawn" in caplog.text
+
+
 def test_long_curves_are_means_of_neighbours() -> None:
     drawn = thinned([(step, step % 2) for step in range(1, 401)])
     assert len(drawn) == 100
