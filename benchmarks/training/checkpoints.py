@@ -36,6 +36,7 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def table(measured: Mapping[str, Measured]) -> Table:
+    """Stalls of both sides, medians over the rounds; `measured` holds what `shares` gives, by side."""
     rows = [
         {
             "side": name,
@@ -77,6 +78,7 @@ class Clock(Tracker):
 
 
 def headrace(folder: str) -> dict[str, Any]:
+    """`shares` of our training loop; `folder` is what `prepare` filled."""
     from headrace.training.loop import train
 
     clock = Clock()
@@ -86,6 +88,7 @@ def headrace(folder: str) -> dict[str, Any]:
 
 
 def transformers_trainer() -> dict[str, Any]:
+    """`shares` of `Trainer` on the same model and batch."""
     from transformers import TrainerCallback
 
     class PeerClock(TrainerCallback):

@@ -35,6 +35,7 @@ def run(options: Options) -> Iterator[Table]:
 
 
 def table(measured: Mapping[str, Measured]) -> Table:
+    """Seconds of both sides, medians over the rounds; `measured` holds what `timed` gives, by side."""
     rows = [
         {"side": name, "s to the first step's end": f"{one.median():.2f} ± {100 * one.spread():.0f}%"}
         for name, one in measured.items()
@@ -54,6 +55,7 @@ def table(measured: Mapping[str, Measured]) -> Table:
 
 
 def headrace(folder: str) -> dict[str, float]:
+    """Seconds of a job on the shards that `prepare` left in `folder`."""
     from headrace.training.logs import LOSS_FILE
 
     with tempfile.TemporaryDirectory() as place:
@@ -63,6 +65,7 @@ def headrace(folder: str) -> dict[str, float]:
 
 
 def transformers_trainer() -> dict[str, float]:
+    """Seconds of `Trainer` on the same model and batch."""
     with tempfile.TemporaryDirectory() as own:
         return timed(["benchmarks.training.startup", own], (Path(own) / MARK).exists)
 
