@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from headrace import storage
 from headrace.artifacts import Checkpoint, Tokenizer
 from headrace.config import encode
+from headrace.data.provenance import Stage, stage, stages_of
 from headrace.data.shards import OpenShards, open_shards
 from headrace.errors import MismatchError
 from headrace.storage import Stored
@@ -22,6 +23,8 @@ class Inputs:
     """Where the weights start from; None where they are drawn."""
     digests: dict[str, str]
     """Of every artifact above, by role: the parents of what is trained."""
+    stages: tuple[Stage, ...]
+    """What the weights come from, this run included, oldest first."""
 
 
 def open_inputs(sources: Mapping[str, str], tokenizer_uri: str, init_uri: str | None, config: TrainConfig) -> Inputs:
@@ -44,7 +47,8 @@ def open_inputs(sources: Mapping[str, str], tokenizer_uri: str, init_uri: str | 
     shards = {name: open_shards(uri, tokenizer.facts.fingerprint) for name, uri in sources.items()}
     digests = {"tokenizer": tokenizer.digest} | {f"shards_{name}": opened.digest for name, opened in shards.items()}
     digests |= {"init": parent.digest} if parent is not None else {}
-    return Inputs(shards=shards, tokenizer=tokenizer, parent=parent, digests=digests)
+    stages = (*(stages_of(parent) if parent is not None else ()), stage(shards, parent))
+    return Inputs(shards=shards, tokenizer=tokenizer, parent=parent, digests=digests, stages=stages)
 
 
 def _refuse_other_model(parent: Stored[Checkpoint], tokenizer: Stored[Tokenizer], config: TrainConfig) -> None:

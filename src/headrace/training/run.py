@@ -14,6 +14,7 @@ from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Check
 from headrace.checkpoints import Contents
 from headrace.config import encode
 from headrace.data.batch import Batch
+from headrace.data.provenance import STAGES
 from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load_weights
 from headrace.training import optimizer as optimizers
@@ -148,6 +149,7 @@ class Run:
             "recent": [list(pair) for pair in self._recent],
             "data": self.feeder.position,
             "guard": self.guard.state(),
+            STAGES: [encode(stage) for stage in self.inputs.stages],
             **self.replicas.device.rng_state(),
             **({} if self.scale is None else {"loss_scale": dataclasses.asdict(self.scale)}),
         }

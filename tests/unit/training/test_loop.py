@@ -17,6 +17,7 @@ from headrace import checkpoints, storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Checkpoint, Corpus
 from headrace.config import encode
 from headrace.data.loader import BatchStream
+from headrace.data.provenance import Given, Stage, stages_of
 from headrace.data.vocabulary import SpecialTokens
 from headrace.errors import ConfigError, IntegrityError, MismatchError, TrainingError, UnavailableError
 from headrace.models.gptj import GPTJ
@@ -152,6 +153,13 @@ class TestInitialize:
         assert stored.facts.step == 1
         assert OPTIMIZER_FILE not in stored.manifest.files  # which nobody needs who does not go on from here
         assert stored.manifest.parents["init"] == storage.read_manifest(trained[0]).digest
+
+    def test_a_child_knows_what_its_parent_was_trained_on(self, tiny, trained, tmp_path: Path) -> None:
+        self.one_step(tiny, tmp_path, trained[0])
+        first, second = stages_of(storage.read(tmp_path / "child", Checkpoint))
+        given = {name: Given(digest=storage.read_manifest(uri).digest) for name, uri in tiny.sources.items()}
+        assert first == Stage(init=None, shards=given)
+        assert second == Stage(init=storage.read_manifest(trained[0]).digest, shards=given)
 
     @pytest.mark.parametrize(("key", "value"), [("n_layer", 1), ("vocab_size", 328), ("n_head", 4)])
     def test_refuses_another_architecture_or_vocabulary(self, key: str, value: int, tiny, trained, tmp_path) -> None:
