@@ -14,7 +14,7 @@ from kfp import dsl
 from kfp.local.cache import LocalCache
 
 from headrace import registry, storage
-from headrace.artifacts import Corpus, EvalReport, ModelVersion, Verdict
+from headrace.artifacts import Corpus, EvalReport, Manifest, ModelVersion, Verdict
 from headrace.data import corpus
 from headrace.errors import HeadraceError, IntegrityError
 from pipelines.code import code_version
@@ -82,12 +82,20 @@ def confirm(artifact: dsl.Artifact) -> None:
             corpus.confirm(manifest.facts)
         case Verdict():
             registry.confirm_verdict(manifest.facts)
+            _confirm_evidence(artifact, manifest)
         case ModelVersion():
             registry.confirm_version(manifest.facts)
         case EvalReport() if "incumbent_of" in artifact.metadata:
             registry.confirm_incumbent(
                 artifact.metadata["model"], artifact.metadata["incumbent_of"], manifest.facts.checkpoint
             )
+
+
+def _confirm_evidence(verdict: dsl.Artifact, manifest: Manifest) -> None:
+    """Check that what the policy names by its place, which no digest of an input stands for, is what was judged."""
+    for role, uri in verdict.metadata.get("evidence", {}).items():
+        if not storage.exists(uri) or storage.read_manifest(uri).digest != manifest.parents[role]:
+            raise IntegrityError(f"{uri} is another artifact than {verdict.uri} was decided by.")
 
 
 def _confirm_file(page: dsl.HTML) -> None:

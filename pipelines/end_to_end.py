@@ -42,5 +42,5 @@ def end_to_end(
             evaluation,
             policy,
             serving,
-            data.evidence(),
+            data.report.outputs["summary"],
         )

@@ -29,14 +29,6 @@ class Prepared(NamedTuple):
     instructions: PipelineTask
     report: PipelineTask
 
-    def evidence(self) -> dict[str, dsl.Dataset]:
-        """What a gate is shown about the data."""
-        return {
-            "data": self.report.outputs["summary"],
-            "text": self.text.outputs["tokens"],
-            "instructions": self.instructions.outputs["tokens"],
-        }
-
 
 def encode(gathered: PipelineTask, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict) -> Encoded:
     """Compare all documents, tokenize those that stay, file by file, and report on them.

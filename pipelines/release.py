@@ -1,6 +1,4 @@
-"""Release: a candidate measured beside its base and the champion, and promoted if the evidence says so."""
-
-from collections.abc import Mapping
+"""Release: a candidate served, measured beside its base and the champion, and promoted if the evidence says so."""
 
 from kfp import dsl
 
@@ -11,6 +9,7 @@ from components.evaluation.gate import gate
 from components.registry.fetch import fetch
 from components.registry.promote import promote
 from components.serving.deploy import deploy
+from components.serving.rehearse import rehearse
 from pipelines.placement import tracked
 
 
@@ -22,9 +21,12 @@ def judge_and_promote(
     evaluation: dict,
     policy: dict,
     serving: dict,
-    evidence: Mapping[str, dsl.Artifact] = {},
+    data: dsl.Dataset | None = None,
 ) -> None:
     """Measure the three, decide, and only on a pass promote; the endpoint starts unless somebody must approve first.
+
+    The candidate is served once before it is judged: what does not answer is not promoted, and how fast it
+    answers is evidence.
 
     Args:
         candidate: The checkpoint that wants to be promoted.
@@ -34,8 +36,9 @@ def judge_and_promote(
         evaluation: An encoded `EvalConfig`.
         policy: An encoded `GateConfig`.
         serving: An encoded `DeployConfig`.
-        evidence: What the gate is shown besides, by its inputs' names, for policies that ask for it.
+        data: The report on what the chain trained on, where it prepared data itself.
     """
+    rehearsed = rehearse(checkpoint=candidate, model=model, config=serving)
     of_base = evaluate(checkpoint=base, corpus=corpus, config=evaluation)
     of_candidate = evaluate(checkpoint=candidate, corpus=corpus, config=evaluation)
     of_incumbent = evaluate_incumbent(candidate=candidate, corpus=corpus, model=model, config=evaluation)
@@ -46,7 +49,8 @@ def judge_and_promote(
         model=model,
         config=policy,
         checkpoint=candidate,
-        **evidence,
+        endpoint=rehearsed.outputs["endpoint"],
+        **({} if data is None else {"data": data}),
     )
     of_base.set_display_name("evaluate base")
     of_candidate.set_display_name("evaluate candidate")
@@ -66,7 +70,7 @@ def release(
     policy: dict,
     serving: dict,
 ):
-    """Fetch candidate and base, evaluate, gate, promote and deploy."""
+    """Fetch candidate and base, rehearse, evaluate, gate, promote and deploy."""
     with tracked():
         judge_and_promote(
             fetch(reference=candidate).set_display_name("fetch candidate").outputs["checkpoint"],

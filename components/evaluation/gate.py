@@ -16,8 +16,6 @@ def gate(
     checkpoint: dsl.Input[dsl.Model] = None,
     endpoint: dsl.Input[dsl.Artifact] = None,
     data: dsl.Input[dsl.Dataset] = None,
-    text: dsl.Input[dsl.Dataset] = None,
-    instructions: dsl.Input[dsl.Dataset] = None,
 ) -> str:
     """Hold a candidate's report against its base and the champion, and what else the policy asks for.
 
@@ -31,8 +29,6 @@ def gate(
         checkpoint: The candidate itself.
         endpoint: What its rehearsal recorded.
         data: The report on the data it was trained on.
-        text: Its token shards of plain text.
-        instructions: Its token shards of prompts and targets.
 
     Returns:
         `pass` or `fail`.
@@ -45,7 +41,6 @@ def gate(
 
     reports = {"candidate": candidate, "base": base, "incumbent": incumbent}
     shown = {"checkpoint": checkpoint, "endpoint": endpoint, "data": data}
-    shown |= {"tokens_text": text, "tokens_instructions": instructions}
     shown = {role: artifact for role, artifact in shown.items() if artifact is not None}
     with task(config, reports | shown) as run:
         paths, evidence = ({role: one.path for role, one in given.items()} for given in (reports, shown))
@@ -54,4 +49,5 @@ def gate(
         manifest = judge(verdict.path, paths, model, policy, evidence=evidence, extra=extra)
         outcome = "pass" if manifest.facts.passed else "fail"
         run.made(verdict, manifest, outcome)
+        verdict.metadata["evidence"] = policy.stored_evidence()
     return outcome

@@ -32,6 +32,7 @@ STAGES = [
     "pretrain",
     "finetune ul2",
     "finetune instruct",
+    "rehearse",
     "evaluate base",
     "evaluate candidate",
     "evaluate-incumbent",

@@ -70,7 +70,7 @@ class TestParts:
         asked = [f"base={parent}", f"candidate={candidate}", "model=asked", 'policy.approvers=["ada"]']
         asked.append("policy.max_latency_ms=600000")
         words = [word for one in asked for word in ("--set", one)]
-        waiting = run(project, *words, chain="rehearsed_release")
+        waiting = run(project, *words, chain="release")
         assert waiting["verdict"]["passed"] and waiting["verdict"]["approvers"] == ["ada"]
         latency = next(rule for rule in waiting["verdict"]["rules"] if rule["name"] == "latency")
         assert latency["numbers"]["latency_ms"] == waiting["facts"]["rehearse/endpoint"]["latency_ms"] > 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace import storage
-from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate, TokenShards
+from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate
 from headrace.storage import Stored
 
 KINDS: Mapping[str, Any] = {
@@ -15,7 +15,7 @@ KINDS: Mapping[str, Any] = {
     "data": DataSummary,
     "certificate": ResumeCertificate,
 }
-"""What lies under each role; under any other, shards."""
+"""What lies under each role; of `data` there may be several, as `data_0`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,10 +26,8 @@ class Evidence:
     """The candidate itself."""
     endpoint: Stored[Endpoint] | None = None
     """What its rehearsal recorded."""
-    data: Stored[DataSummary] | None = None
-    """The report on the data it was trained on."""
-    tokens: tuple[Stored[TokenShards], ...] = ()
-    """That data."""
+    data: tuple[Stored[DataSummary], ...] = ()
+    """Reports on the data that it and its ancestors were trained on."""
     certificate: Stored[ResumeCertificate] | None = None
 
 
@@ -43,10 +41,14 @@ def read_evidence(uris: Mapping[str, str | Path]) -> dict[str, Stored[Any]]:
         IntegrityError: An artifact is missing or altered.
         MismatchError: One is of another kind than its role.
     """
-    return {role: storage.read(uri, KINDS.get(role, TokenShards)) for role, uri in uris.items()}
+    return {role: storage.read(uri, KINDS[_kind(role)]) for role, uri in uris.items()}
 
 
 def as_evidence(given: Mapping[str, Stored[Any]]) -> Evidence:
-    """What was read, with all shards together."""
-    tokens = tuple(stored for role, stored in given.items() if role not in KINDS)
-    return Evidence(**{role: stored for role, stored in given.items() if role in KINDS}, tokens=tokens)
+    """What was read, with all reports on data together."""
+    data = tuple(stored for role, stored in given.items() if _kind(role) == "data")
+    return Evidence(**{role: stored for role, stored in given.items() if _kind(role) != "data"}, data=data)
+
+
+def _kind(role: str) -> str:
+    return role.partition("_")[0]

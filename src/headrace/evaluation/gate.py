@@ -61,6 +61,11 @@ class GateConfig:
     min_items_checked: float | None = None
     """No document trained on may overlap with an evaluation item, and this share of the items, 0 to 1, must have
     been looked for; None asks for no report on the data."""
+    data_reports: tuple[str, ...] = ()
+    """Where reports on the training data lie, besides what the chain itself reports: a chain that prepares no data
+    has no other. They must cover every stage, pretraining too."""
+    vouched: tuple[str, ...] = ()
+    """Digests of checkpoints trained elsewhere whose data somebody answers for, such as an imported base model."""
     certificate: str | None = None
     """Where the certificate lies that `headrace verify resume` made of the candidate's run; None asks for none."""
     approvers: tuple[str, ...] = ()
@@ -87,6 +92,17 @@ class GateConfig:
         for bound in self.not_worse:
             if not bound.margin > 0:
                 raise ConfigError(f"margin={bound.margin} of {bound.metric!r} allows no loss. Set it above 0.")
+
+    def stored_evidence(self) -> dict[str, str]:
+        """Where the evidence lies that the policy itself names, by role."""
+        found = {f"data_{number}": uri for number, uri in enumerate(self.data_reports)}
+        return found | ({"certificate": self.certificate} if self.certificate else {})
+
+    def wanted_evidence(self) -> dict[str, str]:
+        """Roles of the evidence that the chain must provide, and the key that asks for each."""
+        wanted = {"endpoint": "max_latency_ms"} if self.max_latency_ms is not None else {}
+        unreported = self.min_items_checked is not None and not self.data_reports
+        return wanted | ({"data": "min_items_checked"} if unreported else {})
 
 
 def decide(
@@ -140,8 +156,8 @@ def judge(
         reports: By role: `candidate`, `base`, and `incumbent`, which stands for the champion and may be what
             `report.nothing_to_beat` wrote.
         model_name: Registered name the candidate would be promoted under.
-        config: The policy; its certificate is read too.
-        evidence: Besides reports, by role: `checkpoint`, `endpoint`, `data` and what begins with `tokens`.
+        config: The policy; its certificate and its reports on data are read too.
+        evidence: Besides reports, by role: `checkpoint`, `endpoint` and `data`.
         extra: Rules decided elsewhere.
 
     Raises:
@@ -152,7 +168,7 @@ def judge(
     incumbent = read.pop("incumbent", None)
     champion = incumbent if incumbent is not None and incumbent.facts.checkpoint else None
     candidate = read.pop("candidate")
-    given = read_evidence({**evidence, **({"certificate": config.certificate} if config.certificate else {})})
+    given = read_evidence({**evidence, **config.stored_evidence()})
     verdict = decide(
         candidate, {**read, CHAMPION: champion}, config, model_name, evidence=as_evidence(given), extra=extra
     )
@@ -196,7 +212,7 @@ def _guarantees(candidate: Stored[EvalReport], evidence: Evidence, config: GateC
         yield guarantees.fast_enough(candidate.facts.checkpoint, evidence.endpoint, config.max_latency_ms)
     if config.min_items_checked is not None:
         share = config.min_items_checked
-        yield guarantees.decontaminated(evidence.checkpoint, evidence.data, evidence.tokens, share)
+        yield guarantees.decontaminated(evidence.checkpoint, evidence.data, share, config.vouched)
     if config.certificate is not None:
         yield guarantees.resumable(evidence.checkpoint, evidence.certificate)
 

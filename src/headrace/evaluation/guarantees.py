@@ -5,10 +5,11 @@ one about something else, the condition fails.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate, Rule, TokenShards
+from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate, Rule
+from headrace.data.provenance import Stage, stages_of
 from headrace.data.report.report import NUMBERS_FILE
 from headrace.storage import Stored
 from headrace.tracking import flatten
@@ -40,45 +41,61 @@ def fast_enough(candidate: str, endpoint: Stored[Endpoint] | None, most_ms: floa
 
 def decontaminated(
     checkpoint: Stored[Checkpoint] | None,
-    data: Stored[DataSummary] | None,
-    tokens: Sequence[Stored[TokenShards]],
+    reports: Sequence[Stored[DataSummary]],
     min_checked: float,
+    vouched: Sequence[str] = (),
 ) -> Rule:
-    """No document that the candidate's last stage was given overlaps with an evaluation item.
+    """No document that any stage of the candidate's training was given overlaps with an evaluation item.
 
     Args:
-        checkpoint: The candidate.
-        data: The report on its data.
-        tokens: The shards it was trained on, which name their pieces, as the report does.
+        checkpoint: The candidate, which knows its stages and their shards.
+        reports: On these shards, or on the pieces that they were joined from.
         min_checked: Least share of the evaluation items that must have been looked for.
+        vouched: Digests of checkpoints trained elsewhere that may stand without a report.
     """
-    if checkpoint is None or data is None:
+    if checkpoint is None or not reports:
         return _missing(DATA, f"There is no {'report on the data' if checkpoint else 'checkpoint to trace data of'}.")
-    trained = {role: digest for role, digest in checkpoint.manifest.parents.items() if role.startswith("shards_")}
-    pieces = {one.digest: one.manifest.parents.values() for one in tokens}
-    reported = set(data.manifest.parents.values())
-    for role, digest in trained.items():
-        if not (digest in reported or (digest in pieces and reported.issuperset(pieces[digest]))):
-            return _missing(DATA, f"The report is not on {role} {digest[:12]}, which the candidate was trained on.")
-    return _clean(data, min_checked) if trained else _missing(DATA, "The candidate names no data.")
+    untold = _untold(
+        stages_of(checkpoint), {digest for one in reports for digest in one.manifest.parents.values()}, vouched
+    )
+    return _missing(DATA, untold) if untold else _clean(reports, min_checked)
 
 
-def _clean(data: Stored[DataSummary], min_checked: float) -> Rule:
-    facts = data.facts
-    unchecked = int(json.loads((data.path / NUMBERS_FILE).read_text(encoding="utf-8"))["unchecked"])
-    left, checked = facts.overlapping - facts.contaminated, facts.items - unchecked
-    enough = checked > 0 and checked >= min_checked * facts.items
+def _untold(stages: Sequence[Stage], reported: Set[str], vouched: Sequence[str]) -> str:
+    """What of the data nobody has reported on, as a sentence; empty where all is."""
+    if not stages:
+        return "The candidate names no data."
+    if (origin := stages[0].init) is not None and origin not in vouched:
+        return f"Nobody recorded what {origin[:12]}, which training began from, was trained on, or vouches for it."
+    for number, stage in enumerate(stages, start=1):
+        for name, given in stage.shards.items():
+            if not (given.digest in reported or (given.pieces and reported >= {*given.pieces})):
+                told = f"{name} {given.digest[:12]}, which stage {number} of {len(stages)} was trained on"
+                return f"There is no report on {told}."
+    return ""
+
+
+def _clean(reports: Sequence[Stored[DataSummary]], min_checked: float) -> Rule:
+    """The reports' own numbers; where they looked for items, the one that looked for least decides."""
+    left = sum(one.facts.overlapping - one.facts.contaminated for one in reports)
+    checked, items = min(map(_looked_for, reports), key=lambda found: found[0] / max(1, found[1]))
     reason = (
         f"{left} documents that were kept overlap with an evaluation item, and none may; "
-        f"{checked} of {facts.items} items were looked for, {min_checked:.0%} at least are asked for."
+        f"{checked} of {items} items were looked for, {min_checked:.0%} at least are asked for."
     )
-    numbers = {"overlapping": left, "checked": checked, "items": facts.items, "min_checked": min_checked}
+    numbers = {"overlapping": left, "checked": checked, "items": items, "min_checked": min_checked}
     return Rule(
         name=DATA,
-        passed=left == 0 and enough,
+        passed=left == 0 and checked > 0 and checked >= min_checked * items,
         reason=reason,
         numbers={name: float(value) for name, value in numbers.items()},
     )
+
+
+def _looked_for(report: Stored[DataSummary]) -> tuple[int, int]:
+    """Evaluation items that a report's filter looked for, and all it was given."""
+    unchecked = int(json.loads((report.path / NUMBERS_FILE).read_text(encoding="utf-8"))["unchecked"])
+    return report.facts.items - unchecked, report.facts.items
 
 
 def resumable(checkpoint: Stored[Checkpoint] | None, certificate: Stored[ResumeCertificate] | None) -> Rule:

@@ -19,7 +19,6 @@ def test_chains_and_recipes_are_found_and_their_helpers_are_not_mistaken_for_the
         "finetuning",
         "prepare",
         "pretraining",
-        "rehearsed_release",
         "release",
     ]
     assert {"demo", "gptj_6b"} <= set(project.recipe_names())

@@ -16,9 +16,10 @@ from headrace.artifacts import (
     EvalReport,
     Manifest,
     ResumeCertificate,
-    TokenShards,
     Verdict,
 )
+from headrace.config import encode
+from headrace.data.provenance import STAGES, Given, Stage
 from headrace.errors import IntegrityError, MismatchError
 from headrace.evaluation.gate import GateConfig, decide, judge
 from headrace.evaluation.guarantees import CERTIFIED_CONFIG
@@ -34,6 +35,8 @@ CONFIG |= {"data": {"rows": 8}}
 EVERYTHING = GateConfig(
     metric="facts/exact_match", max_latency_ms=50.0, min_items_checked=0.9, certificate="", approvers=("ada",)
 )
+PRETRAINED = Stage(init=None, shards={"text": Given(digest="3" * 64, pieces=("1" * 64,))})
+FINETUNED = Stage(init="4" * 64, shards={"asked": Given(digest="2" * 64)})
 NAMES = ["latency", "decontaminated data", "resume certificate"]
 
 
@@ -41,24 +44,22 @@ class Case:
     """A candidate with all the evidence that a policy can ask for, which tests take apart."""
 
     def __init__(self, folder: Path, report: Callable[..., Stored[EvalReport]]) -> None:
-        self.folder = folder
-        piece, tokens = "1" * 64, self.seal("tokens", self.shards(), {"shards_0": "1" * 64}).digest
-        facts = Checkpoint(
-            step=1, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="prefix", config=CONFIG, loss=None
-        )
-        self.digest = self.seal("checkpoint", facts, {"shards_text": tokens, "tokenizer": "7" * 64}).digest
-        self.summary(piece)
+        self.folder, self.report = folder, report
+        self.train(PRETRAINED, FINETUNED)
+        self.summary("1" * 64, "2" * 64)
         self.endpoint()
         self.certificate()
         self.reports = {
             "candidate": report(self.digest, facts=[1.0] * 90 + [0.0] * 10).path,
             "base": report("old", facts=[1.0] * 20 + [0.0] * 80).path,
         }
-        self.uris = {role: folder / role for role in ("checkpoint", "endpoint", "data", "tokens")}
+        self.uris = {role: folder / role for role in ("checkpoint", "endpoint", "data")}
 
-    @staticmethod
-    def shards() -> TokenShards:
-        return TokenShards(tokenizer="t", documents=1, tokens=1, sources={"s": 1})
+    def train(self, *stages: Stage) -> None:
+        facts = Checkpoint(
+            step=1, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="prefix", config=CONFIG, loss=None
+        )
+        self.digest = self.seal("checkpoint", facts, {}, state={STAGES: encode(stages)}).digest
 
     def seal(self, name: str, facts: Any, parents: dict[str, str], **files: Any) -> Manifest:
         with storage.writing(self.folder / name) as tree:
@@ -66,11 +67,12 @@ class Case:
                 (tree.path / f"{file}.json").write_text(json.dumps(values))
             return tree.commit(facts, parents)
 
-    def summary(self, piece: str, unchecked: int = 1, **changes: int) -> None:
+    def summary(self, *pieces: str, unchecked: int = 1, name: str = "data", **changes: int) -> None:
         numbers = {"documents": 9, "tokens": 9, "exact": 0, "near": 0, "quarantined": 0}
         found = {"contaminated": 2, "overlapping": 2, "items": 20}
         facts = DataSummary(**{**numbers, **found, **changes}, mixture_off_points=None)
-        self.seal("data", facts, {"text_0": piece, "exclusions": "2" * 64}, report={"unchecked": unchecked})
+        parents = {f"text_{number}": piece for number, piece in enumerate(pieces)} | {"exclusions": "9" * 64}
+        self.seal(name, facts, parents, report={"unchecked": unchecked})
 
     def endpoint(self, **changes: Any) -> None:
         facts = Endpoint(
@@ -139,7 +141,7 @@ def test_evidence_that_is_missing_passes_nothing(case: Case) -> None:
     assert [rule.name for rule in verdict.rules if not rule.passed] == NAMES
 
 
-@pytest.mark.parametrize(("role", "name"), [("endpoint", NAMES[0]), ("data", NAMES[1]), ("tokens", NAMES[1])])
+@pytest.mark.parametrize(("role", "name"), [("endpoint", NAMES[0]), ("data", NAMES[1])])
 def test_each_missing_piece_of_evidence_alone_blocks(case: Case, role: str, name: str) -> None:
     del case.uris[role]
     assert case.blocked_by()[0] == [name]
@@ -165,20 +167,48 @@ def test_the_rehearsal_of_another_checkpoint_alone_blocks(case: Case) -> None:
     ],
 )
 def test_data_that_is_not_clean_alone_blocks(case: Case, changes: dict[str, int], told: str) -> None:
-    case.summary("1" * 64, **changes)
+    case.summary("1" * 64, "2" * 64, **changes)
     failed, reason = case.blocked_by()
     assert failed == ["decontaminated data"] and told in reason
 
 
-def test_a_report_on_other_data_alone_blocks(case: Case) -> None:
-    case.summary("3" * 64)
+@pytest.mark.parametrize(("reported", "stage", "name"), [("1", 2, "asked 2222"), ("2", 1, "text 3333")])
+def test_data_of_any_stage_that_nobody_reported_on_alone_blocks(
+    case: Case, reported: str, stage: int, name: str
+) -> None:
+    case.summary(reported * 64)
     failed, reason = case.blocked_by()
-    assert failed == ["decontaminated data"] and "not on shards_text" in reason
+    assert failed == ["decontaminated data"]
+    assert reason.startswith(f"There is no report on {name}")
+    assert reason.endswith(f"which stage {stage} of 2 was trained on.")
 
 
-def test_shards_that_the_candidate_was_not_trained_on_vouch_for_nothing(case: Case) -> None:
-    case.seal("tokens", dataclasses.replace(case.shards(), documents=2), {"shards_0": "1" * 64})
-    assert case.blocked_by()[0] == ["decontaminated data"]
+def test_reports_made_at_different_times_cover_the_stages_together_and_each_must_be_clean(case: Case) -> None:
+    case.summary("2" * 64)
+    case.summary("1" * 64, name="earlier", items=10)
+    policy = dataclasses.replace(EVERYTHING, data_reports=(str(case.folder / "earlier"),))
+    verdict = case.verdict(policy)
+    assert verdict.passed
+    data = next(rule for rule in verdict.rules if rule.name == "decontaminated data")
+    assert data.numbers == {"overlapping": 0.0, "checked": 9.0, "items": 10.0, "min_checked": 0.9}
+    for fault in ({"items": 9}, {"overlapping": 3}):
+        case.summary("1" * 64, name="earlier", **fault)
+        assert not case.verdict(policy).passed
+
+
+def test_weights_from_elsewhere_block_until_somebody_vouches_for_them(case: Case) -> None:
+    imported = "e" * 64
+    case.train(dataclasses.replace(FINETUNED, init=imported))
+    case.reports["candidate"] = case.report(case.digest, facts=[1.0] * 90 + [0.0] * 10).path
+    case.endpoint()
+    failed, reason = case.blocked_by()
+    assert failed == ["decontaminated data"] and reason.startswith("Nobody recorded what eeeeeeeeeeee")
+    assert case.verdict(dataclasses.replace(EVERYTHING, vouched=(imported,))).passed
+
+
+def test_a_checkpoint_that_knows_no_data_passes_nothing(case: Case) -> None:
+    case.train()
+    assert "decontaminated data" in case.blocked_by()[0]
 
 
 def test_a_run_that_did_not_resume_alone_blocks(case: Case) -> None:
@@ -210,7 +240,7 @@ def test_altered_evidence_is_none(case: Case) -> None:
     (case.folder / "data" / "report.json").write_text('{"unchecked": 0}')
     with pytest.raises(IntegrityError, match=r"report\.json is altered"):
         case.verdict()
-    case.summary("1" * 64)
+    case.summary("1" * 64, "2" * 64)
     case.uris["endpoint"] = case.uris["data"]
     with pytest.raises(MismatchError, match="is a data_summary, and a endpoint is wanted"):
         case.verdict()

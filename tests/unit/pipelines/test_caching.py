@@ -5,7 +5,7 @@ import pytest
 from kfp import dsl
 
 from headrace import storage
-from headrace.artifacts import Corpus, ModelVersion
+from headrace.artifacts import Corpus, ModelVersion, Verdict
 from headrace.data.corpus import CorpusConfig, gather_corpus
 from headrace.errors import IntegrityError
 from pipelines.caching import VerifiedCache, confirm
@@ -105,6 +105,21 @@ def test_what_was_promoted_answers_only_while_the_registry_says_so(mlflow_store:
         manifest = tree.commit(facts)
     with pytest.raises(IntegrityError, match="gptj@champion is no longer version 1"):
         confirm(dsl.Artifact(uri=str(mlflow_store / "version"), metadata={"digest": manifest.digest}))
+
+
+def test_a_verdict_answers_only_while_evidence_that_its_policy_names_is_what_it_was_decided_by(
+    mlflow_store: Path,
+) -> None:
+    report = artifact(mlflow_store / "report")
+    facts = Verdict(passed=False, candidate="c" * 64, champion=None, model="gptj", rules=())
+    with storage.writing(mlflow_store / "verdict") as tree:
+        manifest = tree.commit(facts, {"data_0": report.metadata["digest"]})
+    metadata = {"digest": manifest.digest, "evidence": {"data_0": report.uri}}
+    verdict = dsl.Artifact(uri=str(mlflow_store / "verdict"), metadata=metadata)
+    confirm(verdict)
+    artifact(mlflow_store / "report", "other words")
+    with pytest.raises(IntegrityError, match="report is another artifact than"):
+        confirm(verdict)
 
 
 def test_a_report_is_checked_like_any_artifact_and_bare_numbers_are_not(tmp_path: Path) -> None:
