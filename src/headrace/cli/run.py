@@ -60,12 +60,15 @@ def read_job(pipeline: str, recipe: str, assignments: Sequence[str]) -> Job:
     """Find the chain and the recipe and check that they fit, before anything runs.
 
     Raises:
-        ConfigError: A name, section, key or value that is unknown or of the wrong type.
+        ConfigError: A name, section, key or value that is unknown or of the wrong type, or a policy that asks for
+            what the chain does not show.
     """
     from headrace.cli import project
+    from headrace.cli.evidence import require_evidence
 
     chain = project.load_pipeline(pipeline)
     values = project.load_recipe(recipe, assignments)
+    require_evidence(chain, values)
     run_id = f"{chain.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     return Job(chain, values, recipe, pipeline_arguments(chain, values), run_id)
 

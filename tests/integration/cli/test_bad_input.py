@@ -45,6 +45,32 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 
 @pytest.mark.usefixtures("project")
+class TestEvidence:
+    """A policy that a chain can never satisfy is refused before the chain runs."""
+
+    def refused(self, capsys: pytest.CaptureFixture[str], chain: str, *assignments: str) -> str:
+        words = [word for one in assignments for word in ("--set", one)]
+        code, said = refusal(capsys, "run", chain, "--recipe", "tiny", *words)
+        assert code == 2
+        return said
+
+    def test_a_chain_without_data_names_the_one_that_reports_on_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert self.refused(capsys, "release", "base=b", "candidate=c", "policy.min_items_checked=0.9") == (
+            "release makes no evidence for policy.min_items_checked. Run end-to-end, or name reports that lie "
+            "elsewhere in policy.data_reports."
+        )
+
+    def test_reports_and_certificates_that_lie_nowhere(self, capsys: pytest.CaptureFixture[str]) -> None:
+        for key, value in (("data_reports", '["nowhere"]'), ("certificate", "nowhere")):
+            said = self.refused(capsys, "end_to_end", f"policy.{key}={value}")
+            assert said == f"policy.{key} names nowhere, and no artifact lies there. Give the path of one."
+
+    def test_a_filter_that_looks_for_nothing(self, capsys: pytest.CaptureFixture[str]) -> None:
+        said = self.refused(capsys, "end_to_end", "policy.min_items_checked=0.9", "filtering.contamination=off")
+        assert "filtering.contamination is 'off'" in said
+
+
+@pytest.mark.usefixtures("project")
 class TestNames:
     def test_an_unknown_recipe_names_the_nearest(self, capsys: pytest.CaptureFixture[str]) -> None:
         code, said = refusal(capsys, "run", "end_to_end", "--recipe", "tiney")
