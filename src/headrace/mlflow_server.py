@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import UnavailableError
+from headrace.errors import AuthorityError, HeadraceError, UnavailableError
 
 EXPERIMENT = "headrace"
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -17,6 +17,10 @@ PATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT"
 """A silent server should be named within seconds; MLflow's own patience is several minutes."""
 AWAY = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"}
 """Codes of MLflow's errors that say something about the server rather than about the request."""
+REFUSING = {"UNAUTHENTICATED": "does not know", "PERMISSION_DENIED": "lets no further"}
+"""Codes that say something about who asks, in words."""
+CURRENT_USER = "/api/2.0/mlflow/users/current"
+"""Where MLflow's own authentication says who asks."""
 
 
 def home() -> Path:
@@ -50,6 +54,7 @@ def client() -> Any:
 
     Raises:
         UnavailableError: The server or the file does not answer.
+        AuthorityError: The server asks for a password and this is none of its users'.
     """
     defaults = PATIENT | {
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -69,8 +74,10 @@ def client() -> Any:
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         mlflow.set_tracking_uri(uri)
         made = mlflow.MlflowClient(uri, uri)
-        with impatience():
+        with impatience(), authority_told():
             made.get_experiment_by_name(EXPERIMENT)
+    except HeadraceError:
+        raise
     except Exception as error:
         raise _unreachable(error) from error
     return _Asking(made)
@@ -123,8 +130,58 @@ def told_plainly() -> Iterator[None]:
         raise _unreachable(error) from error
 
 
+@contextlib.contextmanager
+def authority_told() -> Iterator[None]:
+    """Turn a server's refusal of whoever asks into an `AuthorityError`."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if not refused(error):
+            raise
+        told = f"{REFUSING[error.error_code]} {credentials().username or 'a user without a name'}"
+        raise AuthorityError(
+            f"MLflow at {tracking_uri()} {told} ({_first_line(error)}). Set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD to a user who may, or ask for the permission."
+        ) from error
+
+
+def refused(error: Any) -> bool:
+    """Whether an `MlflowException` is about who asks rather than about what is asked."""
+    return error.error_code in REFUSING
+
+
+def credentials() -> Any:
+    """MLflow's own credentials: of its variables, or of its file in the home directory."""
+    from mlflow.utils.credentials import get_default_host_creds
+
+    return get_default_host_creds(tracking_uri())
+
+
+def authenticated_user() -> str:
+    """The user that the server knows whoever asks as; empty where it asks nobody who they are.
+
+    Raises:
+        AuthorityError: It knows them not.
+        UnavailableError: It does not answer.
+    """
+    from mlflow.utils.rest_utils import http_request
+
+    client()
+    if not tracking_uri().startswith("http"):
+        return ""
+    with told_plainly():
+        answer = http_request(credentials(), CURRENT_USER, "GET", raise_on_status=False)
+    described = answer.headers.get("Content-Type", "").startswith("application/json") and answer.status_code == 200
+    return str(answer.json()["user"]["username"]) if described else ""
+
+
 def _unreachable(error: Exception) -> UnavailableError:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
     return UnavailableError(
-        f"MLflow at {tracking_uri()} does not answer ({reason}). Start it or set MLFLOW_TRACKING_URI."
+        f"MLflow at {tracking_uri()} does not answer ({_first_line(error)}). Start it or set MLFLOW_TRACKING_URI."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0][:160] if str(error) else type(error).__name__

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.errors import ConfigError, UnavailableError
+from headrace.mlflow_server import authority_told
 from headrace.registry import trail as trails
 from headrace.registry.alignment import settle
 from headrace.registry.entry import Action, Entry
@@ -24,6 +25,7 @@ class Act:
     approvers: tuple[str, ...] = ()
 
 
+@authority_told()
 def perform(name: str, decide: Callable[[Model], Act | None], reason: str = "") -> Entry | None:
     """Do what `decide` says of the model as it stands; it is asked again where somebody else acted in between.
 
@@ -40,6 +42,7 @@ def perform(name: str, decide: Callable[[Model], Act | None], reason: str = "") 
 
     Raises:
         ConfigError: No such model, or it has no trail.
+        AuthorityError: MLflow does not let whoever acts; nothing has moved.
         UnavailableError: MLflow does not answer; the message says whether anything has moved.
     """
     while True:

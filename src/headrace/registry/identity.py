@@ -4,8 +4,9 @@ import getpass
 import os
 from typing import NamedTuple
 
-from headrace.mlflow_server import client
+from headrace.mlflow_server import authenticated_user
 
+SERVER = "MLflow's authentication"
 MLFLOW_USER, OWN_USER = "MLFLOW_TRACKING_USERNAME", "HEADRACE_USER"
 
 
@@ -14,13 +15,19 @@ class Person(NamedTuple):
 
     name: str
     known_by: str
-    """The variable that gave the name, or `system`. An MLflow server that asks for passwords has checked the
-    first of them; the others are what the user says."""
+    """The server, where it asked for a password; else the variable that gave the name, or `system`, which are what
+    the user says."""
 
 
 def acting() -> Person:
-    """Who acts here: MLflow's user where one is set, else `HEADRACE_USER`, else the user of the system."""
-    client()  # moves a user within MLflow's address to its variable
+    """Who acts here: whom the MLflow server knows by a password, else who the user says.
+
+    Raises:
+        AuthorityError: The server asks for a password and this is none of its users'.
+        UnavailableError: It does not answer.
+    """
+    if name := authenticated_user():
+        return Person(name, SERVER)
     for variable in (MLFLOW_USER, OWN_USER):
         if name := os.environ.get(variable, "").strip():
             return Person(name, variable)

@@ -18,13 +18,15 @@ from typing import Any
 
 from headrace.config import decode
 from headrace.errors import ConfigError, IntegrityError
-from headrace.mlflow_server import client
+from headrace.mlflow_server import authority_told, client, refused
 from headrace.registry.entry import Action, Entry
 from headrace.registry.identity import acting
 from headrace.tracking import experiment_id
 
 TRAIL, HEAD = "headrace.trail", "headrace.trail_head"
 EXPERIMENT = "headrace registry"
+NO_ALIAS = "headrace-permission"
+"""An alias that no model has."""
 KEY = re.compile(r"entry\.(\d{6})")
 TEXT_CHARACTERS = 6000
 """Longest value MLflow takes for a parameter."""
@@ -75,8 +77,13 @@ class Trail:
         return made
 
 
+@authority_told()
 def begin(name: str) -> None:
-    """Create the registered model with an empty trail, unless it exists."""
+    """Create the registered model with an empty trail, unless it exists.
+
+    Raises:
+        AuthorityError: MLflow does not let whoever acts.
+    """
     from mlflow.exceptions import MlflowException
 
     marks = {"headrace.trail_of": name}
@@ -107,6 +114,8 @@ def read(name: str, tags: Mapping[str, str]) -> Trail | None:
     try:
         parameters = client().get_run(tags[TRAIL]).data.params
     except MlflowException as error:
+        if refused(error):
+            raise
         raise IntegrityError(
             f"The audit trail of {name} is gone: MLflow has no run {tags[TRAIL]}. Restore it from a backup."
         ) from error
@@ -154,8 +163,12 @@ def append(trail: Trail, entry: Entry) -> bool:
 
     key = f"entry.{entry.number:06d}"
     try:
+        # Deletes nothing: who may not move the model's aliases, which takes the most of rights, must not move its trail.
+        client().delete_registered_model_alias(trail.model, NO_ALIAS)
         client().log_param(trail.run_id, key, entry.text)
     except MlflowException as error:
+        if refused(error):
+            raise
         there = client().get_run(trail.run_id).data.params.get(key)
         if there is None:
             raise IntegrityError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.config import nearest
 from headrace.errors import ConfigError
-from headrace.mlflow_server import client
+from headrace.mlflow_server import authority_told, client
 from headrace.registry import trail as trails
 from headrace.registry.marks import CHECKPOINT, marks
 from headrace.registry.trail import Trail
@@ -71,11 +71,13 @@ def names() -> list[str]:
     return sorted(found)
 
 
+@authority_told()
 def look(name: str) -> Model | None:
     """A model as it stands; None where none of that name is registered.
 
     Raises:
         IntegrityError: Its audit trail is broken.
+        AuthorityError: MLflow does not let whoever asks see it.
     """
     from mlflow.exceptions import MlflowException
 
