@@ -71,7 +71,7 @@ class EvalConfig:
     seed: int = 0
     """Few-shot examples follow from it."""
     max_batch_tokens: int = 2**13
-    """Tokens scored side by side, padding included; lower it when memory runs out. It decides no score."""
+    """Tokens read side by side at most; lower it when memory runs out. It decides no score."""
 
     def __post_init__(self) -> None:
         if not self.tasks and not self.perplexity:

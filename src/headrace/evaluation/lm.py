@@ -41,7 +41,7 @@ class HeadraceLM(LM):  # type: ignore[misc]
         model: A GPT-J in evaluation mode, on any device.
         tokenizer: The tokenizer it was trained with.
         mask: The mask it was trained under.
-        max_batch_tokens: Tokens of one forward pass, padding included.
+        max_batch_tokens: Tokens of one forward pass at most.
         bos_eos: Put `<|endoftext|>` before every context, as for GPT-J's published numbers.
         seed: What sampled generation draws from.
         on_progress: Told the share of a batch of requests that is done.

@@ -4,7 +4,7 @@ The model's head is applied only where a token of a continuation is predicted, w
 50,400 is much of the work. Continuations of one context, such as the endings of a multiple-choice
 question, are branches of one row, so that the context is read once and only what differs beside it.
 
-Letters: B rows, T positions, N scored tokens, M positions that predict them, D model width, V vocabulary.
+Letters: N scored tokens, M positions that predict them, D model width, V vocabulary.
 """
 
 import itertools
@@ -16,16 +16,15 @@ from torch import Tensor
 
 from headrace.artifacts import MaskContract
 from headrace.errors import TrainingError
+from headrace.evaluation.reading import Fork, read
 from headrace.models.gptj import GPTJ
-from headrace.models.masks import forked
 
 LOGITS_AT_ONCE = 2**24
 """Most logits held at one time (64 MiB of fp32), whatever the batch."""
 CACHED_LOGITS = 2**18
 """Logits that a core's cache holds (1 MiB of fp32)."""
-ENOUGH_TOKENS = 2**10
-"""A batch of so many is read about as fast as a larger one; more of them are worth no padding."""
-PADDING = 1 / 16
+CACHED_TOKENS = 2**11
+"""Tokens that a CPU reads at a time: more are no faster, and what lies between two products leaves its caches."""
 WORTH_SHARING = 8
 """Tokens of a context below which it is read again for each of its continuations."""
 Ids = Sequence[int]
@@ -75,6 +74,11 @@ class Row(NamedTuple):
         return [len(ids) - 1 for ids in self.continuations]
 
     @property
+    def length(self) -> int:
+        """Number of all tokens read."""
+        return len(self.context) + sum(self.branches)
+
+    @property
     def read(self) -> list[int]:
         """All tokens read."""
         return [*self.context, *(token for ids in self.continuations for token in ids[:-1])]
@@ -100,7 +104,7 @@ def score_pairs(
         model: Whose log-likelihoods; read on whichever device it is.
         pairs: In any order; each fits the model's context.
         mask: Under `prefix` the context is seen whole from everywhere; the continuation is causal either way.
-        max_batch_tokens: Tokens read side by side, padding included; a single longer row is a batch.
+        max_batch_tokens: Tokens read side by side at most; a single longer row is a batch.
         on_progress: Told the share of pairs done after each batch.
 
     Returns:
@@ -110,40 +114,50 @@ def score_pairs(
         TrainingError: A log-likelihood is not finite.
     """
     rows = _rows(pairs, model.config.context_tokens)
+    on_cpu = model.embedding.weight.device.type == "cpu"
     scores: dict[int, Score] = {}
     with torch.inference_mode():
-        for chosen in batches([Size(len(row.read)) for row in rows], max_batch_tokens, padding=PADDING):
-            batch = [rows[index] for index in chosen]
+        for batch in _batches(rows, min(max_batch_tokens, CACHED_TOKENS) if on_cpu else max_batch_tokens):
             places = [place for row in batch for place in row.places]
-            scores.update(zip(places, _score(model, batch, _read(model, batch, mask)), strict=True))
+            scores.update(zip(places, _score(model, batch, mask), strict=True))
             if on_progress is not None:
                 on_progress(len(scores) / len(pairs))
     return [scores[place] for place in range(len(pairs))]
 
 
-def batches(
-    sizes: Sequence[Size], max_tokens: int, *, context_tokens: int | None = None, padding: float = 1.0
-) -> Iterator[list[int]]:
+def _batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
+    """Group rows by length, longest first, into batches of at most `max_tokens`, or of one row."""
+    batch: list[Row] = []
+    held = 0
+    for row in sorted(rows, key=lambda row: -row.length):
+        if batch and held + row.length > max_tokens:
+            yield batch
+            batch, held = [], 0
+        batch.append(row)
+        held += row.length
+    if batch:
+        yield batch
+
+
+def batches(sizes: Sequence[Size], max_tokens: int, *, context_tokens: int | None = None) -> Iterator[list[int]]:
     """Group indices by length, longest first, into padded batches that fit the limits, or hold one index.
 
     Args:
         sizes: Room that each index takes.
         max_tokens: Of a batch, padding included.
         context_tokens: Most tokens of a row, its new ones included.
-        padding: Largest share of a batch that may be padding, once it has `ENOUGH_TOKENS`.
     """
     batch: list[int] = []
-    widest, held = Size(0), 0
+    widest = Size(0)
     for index in sorted(range(len(sizes)), key=lambda i: -sum(sizes[i])):
         size, grown = sizes[index], Size(*map(max, widest, sizes[index]))
         padded = (len(batch) + 1) * sum(grown)
         full = padded > max_tokens or (context_tokens is not None and sum(grown) > context_tokens)
-        wasteful = padded > ENOUGH_TOKENS and padded - held - sum(size) > padding * padded
-        if batch and (full or wasteful):
+        if batch and full:
             yield batch
-            batch, grown, held = [], size, 0
+            batch, grown = [], size
         batch.append(index)
-        widest, held = grown, held + sum(size)
+        widest = grown
     if batch:
         yield batch
 
@@ -169,7 +183,7 @@ def _rows(pairs: Sequence[Pair], room: int) -> list[Row]:
     latest: dict[tuple[int, ...], Row] = {}
     for place, pair in enumerate(pairs):
         row, new = latest.get(tuple(pair.context)), len(pair.continuation) - 1
-        if row is None or len(pair.context) < WORTH_SHARING or len(row.read) + new > room:
+        if row is None or len(pair.context) < WORTH_SHARING or row.length + new > room:
             row = latest[tuple(pair.context)] = Row(pair.context, [], [])
             rows.append(row)
         row.places.append(place)
@@ -177,27 +191,22 @@ def _rows(pairs: Sequence[Pair], room: int) -> list[Row]:
     return rows
 
 
-def _read(model: GPTJ, rows: Sequence[Row], mask: MaskContract) -> Tensor:
-    """Read rows padded at the end, each context once; hidden states of shape (B, T, D)."""
-    device = model.embedding.weight.device
-    tensors = [torch.tensor(row.read, dtype=torch.int64) for row in rows]
-    tokens_BT = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(device)
-    seen = forked([len(row.context) for row in rows], [row.branches for row in rows], prompt=mask == "prefix")
-    return model.hidden(tokens_BT, seen.to(device))
-
-
-def _score(model: GPTJ, rows: Sequence[Row], hidden_BTD: Tensor) -> list[Score]:
-    """Hold what is predicted against the continuations; logits are held a slice at a time."""
-    width, states_MD = hidden_BTD.shape[1], hidden_BTD.flatten(0, 1)
-    positions_N = torch.tensor([b * width + at for b, row in enumerate(rows) for at in row.predicting()])
+def _score(model: GPTJ, rows: Sequence[Row], mask: MaskContract) -> list[Score]:
+    """Read rows and hold what is predicted against the continuations; logits are held a slice at a time."""
+    starts = itertools.accumulate((row.length for row in rows), initial=0)
+    began = zip(starts, rows, strict=False)
+    positions_N = torch.tensor([start + at for start, row in began for at in row.predicting()])
     targets_N = torch.tensor([token for row in rows for ids in row.continuations for token in ids])
+    asked_M, places_N = positions_N.unique(return_inverse=True)
+    forks = [Fork(row.read, len(row.context), row.branches) for row in rows]
+    states_MD = read(model, forks, asked_M, prompt=mask == "prefix")
     nats_N, hits_N = torch.empty(len(targets_N), dtype=torch.float64), torch.empty(len(targets_N), dtype=torch.bool)
     at_once = min(len(targets_N), max(1, LOGITS_AT_ONCE // model.config.vocab_size))
     room_MV = states_MD.new_empty(at_once, model.config.vocab_size)
     # In order of position, for what several continuations begin after is computed once for all of them.
-    for slice_N in positions_N.argsort(stable=True).split(at_once):
-        positions_M, which_N = positions_N[slice_N].unique_consecutive(return_inverse=True)
-        logits_MV = _project(model, states_MD[positions_M], room_MV)
+    for slice_N in places_N.argsort(stable=True).split(at_once):
+        chosen_M, which_N = places_N[slice_N].unique_consecutive(return_inverse=True)
+        logits_MV = _project(model, states_MD[chosen_M], room_MV)
         nats_N[slice_N], hits_N[slice_N] = _predict(logits_MV, which_N, targets_N[slice_N])
     if not nats_N.isfinite().all():
         raise TrainingError("The model gives log-likelihoods that are not finite. Evaluate an earlier checkpoint.")

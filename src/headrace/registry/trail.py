@@ -163,7 +163,7 @@ def append(trail: Trail, entry: Entry) -> bool:
 
     key = f"entry.{entry.number:06d}"
     try:
-        # Deletes nothing: who may not move the model's aliases, which takes the most of rights, must not move its trail.
+        # Deletes nothing. Who may not take an alias away, for which MLflow asks the most, must not move the trail.
         client().delete_registered_model_alias(trail.model, NO_ALIAS)
         client().log_param(trail.run_id, key, entry.text)
     except MlflowException as error:

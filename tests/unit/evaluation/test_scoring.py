@@ -134,19 +134,12 @@ def test_batches_hold_every_index_once_and_no_more_than_they_may() -> None:
         assert len(batch) == 1 or (len(batch) * (read + new) <= 300 and read + new <= 45)
 
 
-def test_a_batch_that_is_large_enough_ends_before_padding_fills_it() -> None:
-    sizes = [Size(length) for length in [100] * 11 + [99] * 3 + [40] * 60]
-    lengths = [[sizes[i].read for i in batch] for batch in batches(sizes, 10_000, padding=1 / 16)]
-    assert [len(batch) * max(batch) - sum(batch) for batch in lengths] == [3 * 1 + 60, 0]
-    assert [sizes[i].read for i in next(batches(sizes, 10_000))] == [size.read for size in sizes]
-
-
 def test_a_context_is_read_once_for_all_its_continuations(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = random.Random(9)
     context, endings = random_ids(draw, 20), [random_ids(draw, n) for n in (1, 4, 7)]
     read, projected = [], []
-    hidden, project = model.hidden, scoring._project
-    monkeypatch.setattr(model, "hidden", lambda ids, mask: read.append(ids.numel()) or hidden(ids, mask))
+    embed, project = model.embedding.forward, scoring._project
+    monkeypatch.setattr(model.embedding, "forward", lambda ids: read.append(ids.numel()) or embed(ids))
     monkeypatch.setattr(
         scoring, "_project", lambda m, states, room: projected.append(len(states)) or project(m, states, room)
     )
