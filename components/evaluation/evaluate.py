@@ -24,15 +24,13 @@ def evaluate(
         page: The report's page alone, for KFP's own.
         confusion: Answers by what was right, of the first classification task; empty where there is none.
     """
-    import json
-    import shutil
     from pathlib import Path
 
     from headrace.config import decode
     from headrace.data.corpus import splits
     from headrace.evaluation import report as reports
     from headrace.evaluation.config import EvalConfig
-    from headrace.evaluation.confusion import first
+    from headrace.evaluation.showing import show
     from headrace.tracking import task
 
     with task(config, {"checkpoint": checkpoint, "corpus": corpus}) as run:
@@ -40,12 +38,6 @@ def evaluate(
         manifest = reports.evaluate(checkpoint.path, report.path, settings, data=splits(corpus.path), tracker=run)
         for name in manifest.files:
             run.artifact(folder / name, f"evaluation/{name}".rpartition("/")[0])
-        shutil.copyfile(folder / reports.PAGE, page.path)
-        page.metadata["sha256"] = manifest.files[reports.PAGE].sha256
-        shown = first(settings, reports.read_confusions(folder, settings))
-        if shown is not None:
-            confusion.log_confusion_matrix(shown.labels, shown.counts)
-        # The local cache asks for a file of each output.
-        Path(confusion.path).write_text(json.dumps(confusion.metadata))
+        show(folder, manifest, settings, page, confusion)
         run.made(report, manifest, reports.headline(manifest.facts, settings))
         report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})

@@ -12,6 +12,8 @@ def evaluate_incumbent(
     model: str,
     config: dict,
     report: dsl.Output[dsl.Metrics],
+    page: dsl.Output[dsl.HTML],
+    confusion: dsl.Output[dsl.ClassificationMetrics],
 ) -> None:
     """Score the version that a candidate must beat, on the same data as the candidate.
 
@@ -21,12 +23,17 @@ def evaluate_incumbent(
         model: Registered name whose champion it is.
         config: An encoded `EvalConfig`.
         report: As `evaluate` writes it; without metrics where there is no version to beat.
+        page: The report's page alone, for KFP's own.
+        confusion: Answers by what was right, as `evaluate` shows them.
     """
+    from pathlib import Path
+
     from headrace import registry
     from headrace.config import decode
     from headrace.data.corpus import splits
     from headrace.evaluation import report as reports
     from headrace.evaluation.config import EvalConfig
+    from headrace.evaluation.showing import show
     from headrace.tracking import task
 
     with task(config, {"candidate": candidate, "corpus": corpus}) as run:
@@ -39,4 +46,6 @@ def evaluate_incumbent(
             checkpoint = str(registry.fetch(version))
             manifest = reports.evaluate(checkpoint, report.path, settings, data=splits(corpus.path), tracker=run)
             run.made(report, manifest, f"version {version.number}")
+        show(Path(report.path), manifest, settings, page, confusion)
+        report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})
         report.metadata.update(incumbent_of=candidate.metadata["digest"], model=model)

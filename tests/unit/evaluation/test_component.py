@@ -7,6 +7,7 @@ from pathlib import Path
 from kfp import dsl
 
 from components.evaluation.evaluate import evaluate
+from components.evaluation.evaluate_incumbent import evaluate_incumbent
 from headrace import storage
 from headrace.artifacts import EvalReport
 from headrace.config import encode
@@ -51,3 +52,23 @@ def test_an_evaluation_is_shown_by_kubeflow_and_kept_by_mlflow(mlflow_store: Pat
         for file in client().list_artifacts(run.info.run_id, f"evaluation{folder}")
     }
     assert {"evaluation/report.html", "evaluation/evaluation.json", "evaluation/scores/piqa.parquet"} <= kept
+
+
+def test_where_there_is_no_version_to_beat_the_page_says_so(mlflow_store: Path, seal: Callable[..., Path]) -> None:
+    (mlflow_store / "text.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+    gather_corpus(CorpusConfig(files={"text": str(mlflow_store / "text.jsonl")}), mlflow_store / "corpus")
+    digest = {"digest": storage.read_manifest(seal(mlflow_store / "checkpoint")).digest}
+    page = dsl.HTML(uri=str(mlflow_store / "page"))
+    confusion = dsl.ClassificationMetrics(uri=str(mlflow_store / "confusion"))
+    evaluate_incumbent.python_func(
+        candidate=dsl.Model(uri=str(mlflow_store / "checkpoint"), metadata=digest),
+        corpus=dsl.Dataset(uri=str(mlflow_store / "corpus")),
+        model="gptj",
+        config=encode(EvalConfig(perplexity={"text": "text"})),
+        report=dsl.Metrics(uri=str(mlflow_store / "report")),
+        page=page,
+        confusion=confusion,
+    )
+    assert "no version to beat yet" in Path(page.path).read_text()
+    for artifact in (page, confusion):
+        confirm(artifact)
