@@ -71,7 +71,7 @@ def confirm(artifact: dsl.Artifact) -> None:
     """
     if isinstance(artifact, dsl.Metrics | dsl.ClassificationMetrics) and "digest" not in artifact.metadata:
         return
-    if isinstance(artifact, dsl.HTML):
+    if isinstance(artifact, dsl.HTML | dsl.Markdown):
         _confirm_file(artifact)
         return
     manifest = storage.verify(artifact.uri)
@@ -98,7 +98,7 @@ def _confirm_evidence(verdict: dsl.Artifact, manifest: Manifest) -> None:
             raise IntegrityError(f"{uri} is another artifact than {verdict.uri} was decided by.")
 
 
-def _confirm_file(page: dsl.HTML) -> None:
+def _confirm_file(page: dsl.HTML | dsl.Markdown) -> None:
     path = Path(page.path)
     if not path.is_file() or storage.hash_file(path) != page.metadata.get("sha256"):
         raise IntegrityError(f"{page.uri} is missing or altered.")

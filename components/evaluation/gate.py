@@ -13,6 +13,7 @@ def gate(
     model: str,
     config: dict,
     verdict: dsl.Output[dsl.Artifact],
+    page: dsl.Output[dsl.Markdown],
     checkpoint: dsl.Input[dsl.Model] = None,
     endpoint: dsl.Input[dsl.Artifact] = None,
     data: dsl.Input[dsl.Dataset] = None,
@@ -26,6 +27,7 @@ def gate(
         model: Registered name it would be promoted under.
         config: An encoded `GateConfig`.
         verdict: Every rule with its numbers.
+        page: The same to be read.
         checkpoint: The candidate itself.
         endpoint: What its rehearsal recorded.
         data: The report on the data it was trained on.
@@ -33,10 +35,13 @@ def gate(
     Returns:
         `pass` or `fail`.
     """
+    from pathlib import Path
+
     from headrace import storage
     from headrace.artifacts import EvalReport
     from headrace.config import decode
     from headrace.evaluation.gate import GateConfig, judge, stands
+    from headrace.evaluation.verdict_page import markdown
     from headrace.tracking import task
 
     reports = {"candidate": candidate, "base": base, "incumbent": incumbent}
@@ -48,6 +53,8 @@ def gate(
         policy, extra = decode(GateConfig, config), [stands(model, judged)]
         manifest = judge(verdict.path, paths, model, policy, evidence=evidence, extra=extra)
         outcome = "pass" if manifest.facts.passed else "fail"
+        Path(page.path).write_text(markdown(manifest.facts), encoding="utf-8")
+        page.metadata["sha256"] = storage.hash_file(Path(page.path))
         run.made(verdict, manifest, outcome)
         verdict.metadata["evidence"] = policy.stored_evidence()
     return outcome

@@ -52,11 +52,12 @@ def test_a_key_follows_what_a_step_before_has_noted_about_its_output(tmp_path: P
     assert key(cache, {"pieces": [text]}) != key(cache, {"pieces": [instructions]})
 
 
-def test_a_page_answers_while_its_bytes_are_as_they_were_and_numbers_are_metadata(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [dsl.HTML, dsl.Markdown])
+def test_a_page_answers_while_its_bytes_are_as_they_were_and_numbers_are_metadata(tmp_path: Path, kind: Any) -> None:
     cache = Told(tmp_path / "cache")
     for name in ("page", "numbers"):
         (tmp_path / name).write_text("<p>one</p>")
-    page = dsl.HTML(uri=str(tmp_path / "page"), metadata={"sha256": storage.hash_file(tmp_path / "page")})
+    page = kind(uri=str(tmp_path / "page"), metadata={"sha256": storage.hash_file(tmp_path / "page")})
     numbers = dsl.Metrics(uri=str(tmp_path / "numbers"), metadata={"tokens": 3.0})
     cache.put("k", {"page": page, "numbers": numbers})
     assert cache.get("k") is not None
