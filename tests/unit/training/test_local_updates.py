@@ -194,7 +194,7 @@ def test_a_state_of_something_else_is_refused(config: AveragingConfig) -> None:
 
 @pytest.mark.parametrize(("steps", "apart"), [(3, False), (10, True), (11, False)])
 def test_weights_that_have_just_met_settle_without_a_word(steps: int, apart: bool) -> None:
-    for straight, resumed in together(2, settled_bytes, steps):
+    for straight, resumed in returned(2, settled_bytes, steps):
         assert (straight > 0, resumed) == (apart, straight)
 
 
