@@ -14,10 +14,13 @@ from kfp import dsl
 from kfp.local.cache import LocalCache
 
 from headrace import registry, storage
-from headrace.artifacts import Corpus, EvalReport, Manifest, ModelVersion, Verdict
+from headrace.artifacts import Checkpoint, Corpus, EvalReport, Manifest, ModelVersion, Verdict
 from headrace.data import corpus
 from headrace.errors import HeadraceError, IntegrityError
 from pipelines.code import code_version
+
+REFERENCE = "reference"
+"""Where a fetched checkpoint notes the name it was asked for by, which says nothing about its content."""
 
 
 class VerifiedCache(LocalCache):
@@ -55,7 +58,8 @@ def by_content(value: Any) -> Any:
     """Replace every artifact within a task's arguments by its type, its digest and what else was noted of it."""
     if isinstance(value, dsl.Artifact) and "digest" in value.metadata:
         # Not the digest alone: one file encoded for two splits has equal shards, and each joins its own split.
-        return {"artifact": type(value).schema_title, "metadata": value.metadata}
+        noted = {key: note for key, note in value.metadata.items() if key != REFERENCE}
+        return {"artifact": type(value).schema_title, "metadata": noted}
     if isinstance(value, dict):
         return {key: by_content(item) for key, item in value.items()}
     return [by_content(item) for item in value] if isinstance(value, list) else value
@@ -67,7 +71,7 @@ def confirm(artifact: dsl.Artifact) -> None:
     Numbers for KFP's own pages are nothing but metadata, and its pages are single files.
 
     Raises:
-        HeadraceError: It is altered, or the corpus, champion or alias it speaks of is another by now.
+        HeadraceError: It is altered, or the corpus, champion, alias or reference it speaks of is another by now.
     """
     if isinstance(artifact, dsl.Metrics | dsl.ClassificationMetrics) and "digest" not in artifact.metadata:
         return
@@ -80,6 +84,8 @@ def confirm(artifact: dsl.Artifact) -> None:
     match manifest.facts:
         case Corpus():
             corpus.confirm(manifest.facts)
+        case Checkpoint() if REFERENCE in artifact.metadata:
+            registry.confirm_reference(artifact.metadata[REFERENCE], manifest.digest)
         case Verdict():
             registry.confirm_verdict(manifest.facts)
             _confirm_evidence(artifact, manifest)

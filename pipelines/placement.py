@@ -23,7 +23,7 @@ CONFIG_MAP = "headrace-pipelines"
 """Holds `SERVICES` in the namespace that pipelines run in. A pod without it does not start, where one that fell
 back to a SQLite file of its own would lose what it recorded."""
 
-ASK_THE_WORLD = ("gather", "evaluate-incumbent", "gate", "promote")
+ASK_THE_WORLD = ("gather", "fetch", "evaluate-incumbent", "gate", "promote")
 """Components whose answers hold only while files or the registry are what they were. The embedded cache looks before
 it answers; a cluster's looks at nobody, and would serve scores of evaluation data that has changed since."""
 

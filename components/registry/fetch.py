@@ -21,4 +21,6 @@ def fetch(reference: str, checkpoint: dsl.Output[dsl.Model], tokenizer: dsl.Outp
     with task({"reference": reference}) as run:
         manifest = copy_checkpoint(reference, checkpoint.path)
         run.made(tokenizer, extract_tokenizer(checkpoint.path, tokenizer.path))
+        # What the name stands for may change: the cache looks again before it answers.
+        checkpoint.metadata["reference"] = reference
         run.made(checkpoint, manifest, f"step {manifest.facts.step:,}")

@@ -7,7 +7,7 @@ an entry of the model's audit trail, which decides where the aliases stand.
 from headrace.registry.alignment import settle
 from headrace.registry.approval import approve, reject
 from headrace.registry.audit import Audit, audit
-from headrace.registry.confirmation import confirm_incumbent, confirm_verdict, confirm_version
+from headrace.registry.confirmation import confirm_incumbent, confirm_reference, confirm_verdict, confirm_version
 from headrace.registry.entry import Entry
 from headrace.registry.files import copy_checkpoint, fetch, fetch_verdict
 from headrace.registry.marks import CHECKPOINT, PROMOTED_AT, PROMOTED_BY, REJECTED, REPLACED, ROLLED_BACK, VERDICT
@@ -46,6 +46,7 @@ __all__ = [
     "audit",
     "champion",
     "confirm_incumbent",
+    "confirm_reference",
     "confirm_verdict",
     "confirm_version",
     "copy_checkpoint",

@@ -1,9 +1,10 @@
 """Whether what was once recorded about the registry still holds, for whoever would answer from a cache."""
 
+from headrace import storage
 from headrace.artifacts import ModelVersion, Verdict
 from headrace.errors import IntegrityError
 from headrace.registry.succession import incumbent, was_rolled_back
-from headrace.registry.versions import look
+from headrace.registry.versions import look, resolve
 
 
 def confirm_verdict(verdict: Verdict) -> None:
@@ -42,3 +43,19 @@ def confirm_incumbent(name: str, candidate: str, measured: str) -> None:
     now = incumbent(name, candidate)
     if (now.checkpoint if now else "") != measured:
         raise IntegrityError(f"The version of {name} to beat is another one by now.")
+
+
+def confirm_reference(reference: str, fetched: str) -> None:
+    """Check that a reference still names the checkpoint that was once fetched by it.
+
+    Args:
+        reference: `NAME@alias`, `NAME/NUMBER`, a directory or `gs://bucket/prefix`.
+        fetched: Digest of what it named.
+
+    Raises:
+        ConfigError: It names nothing any more.
+        IntegrityError: It names another checkpoint by now.
+    """
+    now = storage.read_manifest(reference).digest if storage.exists(reference) else resolve(reference).checkpoint
+    if now != fetched:
+        raise IntegrityError(f"{reference} is another checkpoint by now.")

@@ -27,11 +27,24 @@ def test_a_chain_is_compiled_alone_and_hyphens_name_it_as_well(
     assert capsys.readouterr().out == f"end-to-end → {place}\n"
     specification, _ = yaml.safe_load_all(place.read_text())
     assert specification["pipelineInfo"]["name"] == "end-to-end"
+
+
+@pytest.mark.parametrize(
+    ("chain", "answering"),
+    [("end-to-end", {"tokenize", "pretrain", "evaluate", "evaluate-2", "deploy"}), ("release", {"evaluate", "deploy"})],
+)
+def test_a_clusters_cache_does_not_answer_for_what_asks_the_world(
+    chain: str, answering: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another file under the same name, another champion: that cache asks nobody whether it still holds."""
+    enter(ROOT, monkeypatch)
+    assert run_app(["compile", chain, "--output", str(tmp_path)]) == 0
+    specification, _ = yaml.safe_load_all((tmp_path / f"{chain.replace('-', '_')}.yaml").read_text())
     cached = {name: task.get("cachingOptions", {}).get("enableCache", False) for name, task in tasks(specification)}
-    # Another file under the same name, another champion: a cluster's cache asks nobody whether it still holds.
-    asked = {"gather", "evaluate-incumbent", "gate", "promote", "close"}
+    asked = {"gather", "evaluate-incumbent", "gate", "promote", "close"} | {name for name in cached if "fetch" in name}
     assert {name for name, answers in cached.items() if not answers} == asked
-    assert {"tokenize", "pretrain", "evaluate", "evaluate-2", "deploy"} <= cached.keys()
+    assert answering <= cached.keys()
+    assert chain != "release" or {"fetch", "fetch-2"} <= asked
 
 
 def test_one_unknown_name_leaves_nothing_compiled(

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -5,10 +6,14 @@ import pytest
 from kfp import dsl
 
 from headrace import storage
-from headrace.artifacts import Corpus, ModelVersion, Verdict
+from headrace.artifacts import Checkpoint, Corpus, ModelVersion, Verdict
 from headrace.data.corpus import CorpusConfig, gather_corpus
 from headrace.errors import IntegrityError
 from pipelines.caching import VerifiedCache, confirm
+
+CHECKPOINT = Checkpoint(
+    step=1, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="causal", config={}, loss=None
+)
 
 
 def artifact(path: Path, text: str = "words", **metadata: str) -> dsl.Dataset:
@@ -98,6 +103,25 @@ def test_a_corpus_answers_only_while_the_files_it_refers_to_are_as_they_were(tmp
     (tmp_path / "a.jsonl").write_text('{"text": "b"}\n')
     with pytest.raises(IntegrityError, match=r"a\.jsonl changed"):
         confirm(made)
+
+
+def test_a_fetched_checkpoint_answers_while_its_reference_names_it_and_is_keyed_by_its_content(
+    mlflow_store: Path,
+) -> None:
+    fetched = []
+    for reference in ("source", "copy"):
+        with storage.writing(mlflow_store / reference) as tree:
+            digest = tree.commit(CHECKPOINT).digest
+        metadata = {"digest": digest, "reference": str(mlflow_store / reference)}
+        fetched.append(dsl.Model(uri=str(mlflow_store / "copy"), metadata=metadata))
+    for one in fetched:
+        confirm(one)
+    cache = VerifiedCache(str(mlflow_store / "cache"))
+    assert key(cache, {"checkpoint": fetched[0]}) == key(cache, {"checkpoint": fetched[1]})
+    with storage.writing(mlflow_store / "source") as tree:
+        tree.commit(dataclasses.replace(CHECKPOINT, step=2))
+    with pytest.raises(IntegrityError, match="source is another checkpoint by now"):
+        confirm(fetched[0])
 
 
 def test_what_was_promoted_answers_only_while_the_registry_says_so(mlflow_store: Path) -> None:

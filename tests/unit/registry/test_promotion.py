@@ -152,6 +152,17 @@ def test_rollback_goes_down_the_chain_to_none(candidates: Candidates) -> None:
     assert "has no alias 'champion'" in message(ConfigError, lambda: registry.rollback("gptj"))
 
 
+def test_a_reference_holds_while_it_names_what_was_fetched_by_it(candidates: Candidates) -> None:
+    first, second = (candidates.promote(step).checkpoint for step in (1, 2))
+    for reference, named in {"gptj@champion": second, "gptj/1": first, str(candidates.path(2)): second}.items():
+        registry.confirm_reference(reference, named)
+    candidates.promote(3)
+    registry.confirm_reference("gptj@previous", second)
+    said = message(IntegrityError, lambda: registry.confirm_reference("gptj@champion", second))
+    assert said == "gptj@champion is another checkpoint by now."
+    assert "gone" in message(ConfigError, lambda: registry.confirm_reference("gone@champion", second))
+
+
 def test_what_was_rolled_back_stays_back(candidates: Candidates) -> None:
     candidates.promote(1)
     verdict = candidates.verdict(2)
