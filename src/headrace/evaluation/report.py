@@ -23,6 +23,7 @@ from headrace.evaluation.page import page
 from headrace.evaluation.perplexity import run_perplexity
 from headrace.evaluation.scores import Example, Measured, read_examples, score_file, write_examples
 from headrace.evaluation.sources import Data, read_task, state, uris
+from headrace.evaluation.subjects import over_subjects
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
 from headrace.tracking import Tracker
@@ -59,6 +60,7 @@ def evaluate(
     with storage.writing(output_uri) as tree:
         found = dict(_measure(lm, config, data, tracker))
         metrics = {f"{name}/{leaf}": value for name, one in found.items() for leaf, value in one.metrics.items()}
+        metrics |= over_subjects(config, found)
         digest = pretrained.checkpoint.digest
         facts = EvalReport(checkpoint=digest, mask=lm.mask, metrics=metrics, data=identity(asked))
         cut = {"truncated_requests": lm.truncated_requests, "truncated_tokens": lm.truncated_tokens}

@@ -164,3 +164,20 @@ def test_data_that_is_not_there_and_a_broken_checkpoint_leave_no_report(
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         evaluate(checkpoint, tmp_path / "report", CONFIG, data=data, tracker=Tracker())
     assert not (tmp_path / "report").exists()
+
+
+def test_subjects_of_mmlu_are_reported_together_too(seal: Callable[..., Path], tmp_path: Path) -> None:
+    tasks, data = {}, {}
+    for subject, questions in (("abstract_algebra", 3), ("world_religions", 2)):
+        rows = [
+            {"question": f"{n} + 1?", "subject": subject, "choices": ["1", "2", "3", "4"], "answer": n}
+            for n in range(questions)
+        ]
+        data[subject] = str(tmp_path / f"{subject}.jsonl")
+        Path(data[subject]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        tasks[subject] = TaskConfig(kind="mmlu", data=subject)
+    evaluate(seal(tmp_path / "c", "causal"), tmp_path / "r", EvalConfig(tasks=tasks), data=data, tracker=Tracker())
+    metrics = storage.read(tmp_path / "r", EvalReport).facts.metrics
+    right = sum(metrics[f"{subject}/acc"].value * metrics[f"{subject}/acc"].n for subject in tasks)
+    assert (metrics["mmlu/acc"].n, metrics["mmlu/acc"].value) == (5, pytest.approx(right / 5))
+    assert "mmlu" in (tmp_path / "r" / "report.html").read_text()
