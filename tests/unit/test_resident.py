@@ -6,6 +6,17 @@ import pytest
 
 from headrace import resident
 
+GAPS = """
+from headrace import resident
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+pieces = [bytearray(2**14) for _ in range(2**12)]
+pieces = pieces[::16]
+before = held()
+assert resident.give_back()
+print(before - held())
+"""
+"""Bytes that leave a program in which one piece of sixteen is still in use."""
 AGAIN = """
 import resource
 from headrace import resident
@@ -40,3 +51,9 @@ def faults(keep: bool) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_memory_that_is_freed_stays_where_it_is_asked_to() -> None:
     assert faults(keep=True) < 10 < faults(keep=False)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_gaps_between_what_is_held_are_given_back() -> None:
+    told = subprocess.run([sys.executable, "-c", GAPS], capture_output=True, check=True).stdout
+    assert int(told) > 2**25

@@ -23,7 +23,7 @@ __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "op
 
 ENCODERS = 3
 """Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
-WRITES_AHEAD = 16
+WRITES_AHEAD = 8
 """Encoded batches that may wait for the disk: as much as comes up while it is made to keep what it has."""
 
 

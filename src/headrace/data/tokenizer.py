@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from headrace import buckets, storage
+from headrace import buckets, resident, storage
 from headrace.artifacts import TOKENIZER_FILE, Manifest, Tokenizer
 from headrace.data.documents import Document, read_documents, sealed_parents
 from headrace.errors import ConfigError, DataError, IntegrityError
@@ -147,7 +147,8 @@ class TextTokenizer:
         def encode(texts: list[str]) -> Joined:
             nonlocal encoder, characters
             if encoder is None or characters > REMEMBERED_CHARACTERS:
-                encoder = None  # given back before another is loaded
+                encoder = None  # given back before another is loaded, with the gaps it leaves
+                resident.give_back()
                 encoder, characters = self._take_fast(), 0
             characters += sum(map(len, texts))
             return _joined(encoder.encode_batch(texts, parallel=False))
