@@ -11,12 +11,15 @@ Letters: B rows, T positions, P positions up to the longest prompt.
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from headrace.errors import MismatchError
+
+Parts: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Prompts, segments and branches (B or 1, T); None where a mask has none."""
 
 
 class Rule(NamedTuple):
@@ -54,21 +57,12 @@ class Mask:
         Raises:
             MismatchError: The mask was built for rows of another length.
         """
-        self._fit(tokens)
-        prefix_BT, segments_BT = self._telling()
-        told = next((t for t in (prefix_BT, segments_BT, self.branches_BT) if t is not None), None)
-        if told is None:
+        parts = self._parts(tokens)
+        if parts is None:
             return None
-        device = told.device
-        seen_BTT = torch.ones(1, tokens, tokens, dtype=torch.bool, device=device).tril()
-        if prefix_BT is not None:
-            beyond = tokens - prefix_BT.shape[1]
-            seen_BTT = seen_BTT | torch.nn.functional.pad(prefix_BT, (0, beyond))[:, None, :]
-        if segments_BT is not None:
-            seen_BTT = seen_BTT & (segments_BT[:, :, None] == segments_BT[:, None, :])
-        if self.branches_BT is not None:
-            one_BT1, other_B1T = self.branches_BT[:, :, None], self.branches_BT[:, None, :]
-            seen_BTT = seen_BTT & ((other_B1T == 0) | (other_B1T == one_BT1))
+        device = next(part.device for part in parts if part is not None)
+        earlier_1TT = torch.ones(1, tokens, tokens, dtype=torch.bool, device=device).tril()
+        seen_BTT = _seen(earlier_1TT, parts, lambda part_BT: part_BT[:, :, None], lambda part_BT: part_BT[:, None, :])
         return seen_BTT[:, None]
 
     def rule(self, rows: int, tokens: int) -> Rule | None:
@@ -77,29 +71,16 @@ class Mask:
         Raises:
             MismatchError: The mask was built for rows of another length.
         """
-        self._fit(tokens)
-        prefix_BT, segments_BT = self._telling()
-        told = next((t for t in (prefix_BT, segments_BT, self.branches_BT) if t is not None), None)
-        if told is None:
+        parts = self._parts(tokens)
+        if parts is None:
             return None
-        if prefix_BT is not None:
-            prefix_BT = torch.nn.functional.pad(prefix_BT, (0, tokens - prefix_BT.shape[1])).expand(rows, -1)
-        segments_BT, branches_BT = (
-            None if part is None else part.expand(rows, -1) for part in (segments_BT, self.branches_BT)
-        )
+        prefix_BT, segments_BT, branches_BT = (None if part is None else part.expand(rows, -1) for part in parts)
 
         def sees(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            seen = key <= query
-            if prefix_BT is not None:
-                seen = seen | prefix_BT[row, key]
-            if segments_BT is not None:
-                seen = seen & (segments_BT[row, query] == segments_BT[row, key])
-            if branches_BT is not None:
-                one, other = branches_BT[row, query], branches_BT[row, key]
-                seen = seen & ((other == 0) | (other == one))
-            return seen
+            whole = (prefix_BT, segments_BT, branches_BT)
+            return _seen(key <= query, whole, lambda part_BT: part_BT[row, query], lambda part_BT: part_BT[row, key])
 
-        return Rule(sees, told.device)
+        return Rule(sees, next(part.device for part in parts if part is not None))
 
     def to(self, device: torch.device | str) -> "Mask":
         """The same mask on another device."""
@@ -120,6 +101,19 @@ class Mask:
                 "Build both from the same rows."
             )
 
+    def _parts(self, tokens: int) -> Parts | None:
+        """What the mask says of rows of `tokens` positions; None where that is plainly causal.
+
+        Raises:
+            MismatchError: The mask was built for rows of another length.
+        """
+        self._fit(tokens)
+        prefix_BT, segments_BT = self._telling()
+        if prefix_BT is not None:
+            prefix_BT = torch.nn.functional.pad(prefix_BT, (0, tokens - prefix_BT.shape[1]))
+        parts = (prefix_BT, segments_BT, self.branches_BT)
+        return None if all(part is None for part in parts) else parts
+
     def _telling(self) -> tuple[Tensor | None, Tensor | None]:
         """Leave out a part that says nothing: no prompt anywhere, or one segment throughout each row."""
         prefix_BT, segments_BT = self.prefix_BT, self.segments_BT
@@ -129,6 +123,22 @@ class Mask:
         if segments_BT is not None and segments_BT.device.type != "xla" and (segments_BT == segments_BT[:, :1]).all():
             segments_BT = None
         return prefix_BT, segments_BT
+
+
+def _seen(
+    earlier: Tensor, parts: Parts, at_query: Callable[[Tensor], Tensor], at_key: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The one rule: which keys are seen, given which come no later, and how a part is looked up at queries and keys."""
+    prefix_BT, segments_BT, branches_BT = parts
+    seen = earlier
+    if prefix_BT is not None:
+        seen = seen | at_key(prefix_BT)
+    if segments_BT is not None:
+        seen = seen & (at_query(segments_BT) == at_key(segments_BT))
+    if branches_BT is not None:
+        one, other = at_query(branches_BT), at_key(branches_BT)
+        seen = seen & ((other == 0) | (other == one))
+    return seen
 
 
 def causal() -> Mask:
