@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from headrace.models.gptj import GPTJ, Layer, turn
-from headrace.models.masks import forked
+from headrace.models.gptj import GPTJ, Layer
+from headrace.models.masks import as_bias, forked
 
 FEED_FORWARD_TOKENS = 512
 """Tokens that pass the feed-forward at a time, so that what lies between its products stays in a core's cache."""
@@ -76,7 +76,7 @@ def _grouped(rows: Sequence[Fork], like: Tensor, *, prompt: bool) -> tuple[list[
         alike = list(chosen)
         mask = forked([row.trunk for row in alike], [row.branches for row in alike], prompt=prompt)
         seen = mask.dense(tokens)
-        bias = None if seen is None else torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf).to(like)
+        bias = None if seen is None else as_bias(seen, like.dtype).to(like.device)
         stop = start + tokens * len(alike)
         groups.append(Group(slice(start, stop), len(alike), bias))
         placed_BT = torch.arange(tokens).expand(len(alike), -1) if mask.positions_BT is None else mask.positions_BT
@@ -87,12 +87,11 @@ def _grouped(rows: Sequence[Fork], like: Tensor, *, prompt: bool) -> tuple[list[
 
 def _attend(layer: Layer, normed_ND: Tensor, turns: Tensor, groups: Sequence[Group]) -> Tensor:
     """What each token sees of its row, before the layer's output product: (N, D)."""
-    qk_N2HK, v_N1HK = layer.qkv(normed_ND).unflatten(-1, (3, -1, layer.head_dim)).split((2, 1), dim=1)
-    qkv_N3HK = (*turn(qk_N2HK, turns).unbind(1), v_N1HK.squeeze(1))
+    of_all = layer.heads(normed_ND, turns)
     mixed_ND = torch.empty_like(normed_ND)
     for group in groups:
         q_BHTK, k_BHTK, v_BHTK = (
-            part_NHK[group.tokens].unflatten(0, (group.rows, -1)).transpose(1, 2) for part_NHK in qkv_N3HK
+            part_NHK[group.tokens].unflatten(0, (group.rows, -1)).transpose(1, 2) for part_NHK in of_all
         )
         mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, group.bias, is_causal=group.bias is None)
         mixed_ND[group.tokens] = mixed_BHTK.transpose(1, 2).flatten(2).flatten(0, 1)

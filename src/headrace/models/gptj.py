@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from headrace.errors import ConfigError, MismatchError
 from headrace.models.blocks import Attention, attend, block_mask
 from headrace.models.cache import KVCache
-from headrace.models.masks import Mask
+from headrace.models.masks import Mask, as_bias
 from headrace.models.recompute import Recompute, keeping
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ class Layer(nn.Module):
 
     def attention(self, normed_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
         """Mix in what each position sees of the others."""
-        # As many heads as `qkv` gives: where weights are cut over processes, each has some of them.
-        qk_BT2HK, v_BT1HK = self.qkv(normed_BTD).unflatten(-1, (3, -1, self.head_dim)).split((2, 1), dim=2)
-        q_BTHK, k_BTHK = turn(qk_BT2HK, view.turns).unbind(2)
-        v_BTHK = v_BT1HK.squeeze(2)
+        q_BTHK, k_BTHK, v_BTHK = self.heads(normed_BTD, view.turns)
         if cache is not None and view.positions_BT is not None:
             k_BTHK, v_BTHK = cache.write(self.index, k_BTHK, v_BTHK, view.positions_BT)
         q_BHTK, k_BHSK, v_BHSK = (t.transpose(1, 2) for t in (q_BTHK, k_BTHK, v_BTHK))
@@ -121,6 +118,13 @@ class Layer(nn.Module):
             mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, view.bias, is_causal=view.is_causal)
         mixed_BTD: Tensor = self.out(mixed_BHTK.transpose(1, 2).flatten(2))
         return mixed_BTD
+
+    def heads(self, normed: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (..., H, K) of tokens (..., D), the first two turned by where each token stands."""
+        # As many heads as `qkv` gives: where weights are cut over processes, each has some of them.
+        qk, v = self.qkv(normed).unflatten(-1, (3, -1, self.head_dim)).split((2, 1), dim=-3)
+        q, k = turn(qk, turns).unbind(-3)
+        return q, k, v.squeeze(-3)
 
 
 class GPTJ(nn.Module):
@@ -214,9 +218,8 @@ class GPTJ(nn.Module):
             turns = turns[positions_BT]
         if seen is None:  # which for a single token means that it sees all there is
             return View(turns, None, is_causal=new > 1, positions_BT=positions_BT)
-        # Written out once here: given booleans, attention would convert them anew in each layer.
-        bias = torch.zeros(seen.shape, dtype=next(self.parameters()).dtype, device=seen.device)
-        return View(turns, bias.masked_fill_(~seen, -torch.inf), is_causal=False, positions_BT=positions_BT)
+        bias = as_bias(seen, next(self.parameters()).dtype)
+        return View(turns, bias, is_causal=False, positions_BT=positions_BT)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "GPTJ":
         """Move or cast the weights; angles stay fp32, for bf16 cannot tell position 257 from 258."""

@@ -141,6 +141,11 @@ def _seen(
     return seen
 
 
+def as_bias(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 where a key is seen and -inf elsewhere: given booleans, attention would convert them anew in each layer."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
+
+
 def causal() -> Mask:
     """Each token sees itself and what came before it."""
     return Mask()
