@@ -25,40 +25,43 @@ class Curves(Callback):
     """Draws the losses of all steps, and the speed of those taken since the run was started or resumed.
 
     Args:
-        folder: Has `losses.jsonl` with the steps before, and takes `curves.svg`.
+        folder: Has `losses.jsonl` with all steps when the run ends, and takes `curves.svg`.
         tracker: Keeps the picture with the run.
     """
 
     def __init__(self, folder: Path, tracker: Tracker) -> None:
         self._folder, self._tracker = folder, tracker
-        lines = [json.loads(line) for line in (folder / LOSS_FILE).read_text().splitlines()]
-        self._losses: Points = [(line["step"], line["loss"]) for line in lines if "skipped" not in line]
         self._speeds: Points = []
         self._since = time.perf_counter()
 
     def after_step(self, result: StepResult) -> None:
-        """Remember the step."""
+        """Remember how fast the step was; its loss stands in the log."""
         now = time.perf_counter()
         self._speeds.append((result.step, result.tokens / (now - self._since)))
         self._since = now
-        if not result.skipped:
-            self._losses.append((result.step, result.loss))
 
     def close(self) -> None:
         """Draw, where there is anything to draw."""
-        if not (self._losses and self._speeds):
-            return
-        panels = [
-            Panel("Loss, nats a label", "steps", [Curve("the run", thinned(self._losses))]),
-            Panel("Tokens a second", "steps", [Curve("the run", thinned(self._speeds))]),
-        ]
         path = self._folder / CURVES_FILE
         try:
-            path.write_text(picture(panels, "A training run"))
+            losses = self._logged()
+            if not (losses and self._speeds):
+                return
+            path.write_text(picture(self._panels(losses), "A training run"))
         except OSError as error:  # a full disk has ended the run: what is told must be that, or nothing
             log.warning("The curves of the run were not drawn. %s", error)
             return
         self._tracker.artifact(path)
+
+    def _panels(self, losses: Points) -> list[Panel]:
+        return [
+            Panel("Loss, nats a label", "steps", [Curve("the run", thinned(losses))]),
+            Panel("Tokens a second", "steps", [Curve("the run", thinned(self._speeds))]),
+        ]
+
+    def _logged(self) -> Points:
+        lines = map(json.loads, (self._folder / LOSS_FILE).read_text().splitlines())
+        return [(line["step"], line["loss"]) for line in lines if "skipped" not in line]
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> Points:

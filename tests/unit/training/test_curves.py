@@ -8,6 +8,7 @@ import pytest
 
 from headrace.tracking import Tracker
 from headrace.training.curves import CURVES_FILE, Curves, thinned
+from headrace.training.logs import LossLog
 from headrace.training.loop import train
 from headrace.training.step import StepResult
 
@@ -34,6 +35,12 @@ def result(step: int, **changes: Any) -> StepResult:
     return replace(made, **changes)
 
 
+def follow(log: LossLog, curves: Curves, step: StepResult) -> None:
+    """Tell both of a step, in the order in which a run does."""
+    log.after_step(step)
+    curves.after_step(step)
+
+
 def test_a_run_leaves_its_curves_in_its_workspace_and_with_its_tracker(tiny, tmp_path: Path) -> None:
     tracker = Kept()
     train(**tiny.arguments(tmp_path / "out", tmp_path / "work"), tracker=tracker)
@@ -45,10 +52,10 @@ def test_a_run_leaves_its_curves_in_its_workspace_and_with_its_tracker(tiny, tmp
 def test_a_resumed_run_draws_the_losses_of_all_its_steps_but_those_that_were_skipped(tmp_path: Path) -> None:
     lines = [{"step": 1, "loss": 4.0}, {"step": 2, "loss": None, "skipped": "spike"}]
     (tmp_path / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    curves = Curves(tmp_path, Tracker())
+    log, curves = LossLog(tmp_path, 2), Curves(tmp_path, Tracker())
     for step in (3, 4):
-        curves.after_step(result(step))
-    curves.after_step(result(5, loss=float("nan"), skipped="loss=nan"))
+        follow(log, curves, result(step))
+    follow(log, curves, result(5, loss=float("nan"), skipped="loss=nan"))
     curves.close()
     assert points((tmp_path / CURVES_FILE).read_text()) == [3, 3]
 
@@ -60,10 +67,9 @@ def test_a_run_that_took_no_step_draws_nothing(tmp_path: Path) -> None:
 
 
 def test_curves_that_cannot_be_written_are_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "losses.jsonl").write_text("")
     (tmp_path / CURVES_FILE).mkdir()
-    curves = Curves(tmp_path, Tracker())
-    curves.after_step(result(1))
+    log, curves = LossLog(tmp_path, 0), Curves(tmp_path, Tracker())
+    follow(log, curves, result(1))
     curves.close()
     assert "were not drawn" in caplog.text
 
