@@ -121,11 +121,12 @@ def splits(path: str | Path) -> dict[str, list[str]]:
 
 def _confirm_held_out(known: Sequence[Piece], stamps: Mapping[str, str]) -> None:
     """Check all that evaluation data is read from: what was recorded, and what lies beside it only now."""
+    if not stamps:  # a corpus of facts holds its files itself, under its own seal
+        return
     trained_on = {uri for piece in known if piece.split in TRAINED_ON for uri in _read_for(piece)}
     held_out = [uri for piece in known if piece.split not in TRAINED_ON for uri in _read_for(piece)]
     for uri in dict.fromkeys([*held_out, *(uri for uri in stamps if uri not in trained_on)]):
-        if stamps:  # a corpus of facts holds its files itself, under its own seal
-            references.confirm(uri, stamps.get(uri, ""))
+        references.confirm(uri, stamps.get(uri, ""))
 
 
 def split_pieces(path: str | Path, split: str) -> list[Piece]:

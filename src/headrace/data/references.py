@@ -4,6 +4,7 @@ from pathlib import Path
 
 from headrace import buckets, storage
 from headrace.data import hub
+from headrace.data.documents import is_elsewhere
 from headrace.errors import IntegrityError
 
 
@@ -29,6 +30,5 @@ def confirm(uri: str, recorded: str) -> None:
         IntegrityError: It has changed, or is gone.
         UnavailableError: A bucket or hub does not answer.
     """
-    elsewhere = hub.is_hub(uri) or buckets.is_bucket(uri)
-    if (not elsewhere and not Path(uri).exists()) or stamp(uri) != recorded:
+    if (not is_elsewhere(uri) and not Path(uri).exists()) or stamp(uri) != recorded:
         raise IntegrityError(f"{uri} changed since the corpus was gathered. Gather it again.")
