@@ -73,9 +73,17 @@ class TaskRun(Tracker):
     def used(self, role: str, digest: str, uri: str) -> None:
         """Record an input artifact as an MLflow dataset, so that lineage can be followed in its UI."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         dataset = Dataset(name=role, digest=digest[:36], source_type="headrace", source=uri)
-        client().log_inputs(self.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
+        try:
+            client().log_inputs(self.run_id, inputs)
+        except MlflowException as error:
+            if error.error_code != "BAD_REQUEST":
+                raise
+            # The turns of a loop begin together: another one has made the dataset after MLflow looked for it.
+            client().log_inputs(self.run_id, inputs)
 
     def made(self, output: Any, manifest: Manifest, headline: str = "") -> None:
         """Put the digest and facts of a sealed output into its KFP metadata and this run's tags.

@@ -1,9 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 
 from headrace import status, storage, tracking
 from headrace.artifacts import Corpus
-from headrace.tracking import Tracker, client, task
+from headrace.tracking import TaskRun, Tracker, client, task
 from tests.unit.tracking.seen import run_of
 
 
@@ -69,3 +71,18 @@ def test_the_null_tracker_swallows_everything(tmp_path: Path) -> None:
 def test_flattening_keeps_every_leaf_under_its_path() -> None:
     nested = {"a": {"b": {"c": 1}, "d": [1, {"e": 2}]}, "f": None, "g": {}}
     assert tracking.flatten(nested) == {"a.b.c": 1, "a.d": [1, {"e": 2}], "f": None}
+
+
+def test_turns_of_a_loop_that_begin_together_all_record_what_they_use(pipeline: str) -> None:
+    with task() as run:
+        turns = [TaskRun(run.run_id, f"turn {n}", adopted=True) for n in range(8)]
+        for digest in "abc":
+            together = Barrier(len(turns))
+
+            def use(turn: TaskRun, digest: str = digest, together: Barrier = together) -> None:
+                together.wait()
+                turn.used("corpus", digest, "gs://b/corpus")
+
+            with ThreadPoolExecutor(len(turns)) as threads:
+                list(threads.map(use, turns))
+    assert sorted(used.dataset.digest for used in run_of(run.run_id).inputs.dataset_inputs) == ["a", "b", "c"]
