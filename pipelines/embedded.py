@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import signal
-import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +28,9 @@ from headrace import status, tracking
 from headrace.cli.stages import Board
 from headrace.errors import PipelineError
 from pipelines.caching import VerifiedCache
+from pipelines.processes import TaskProcesses, polled
 
 POLL_SECONDS = 0.2
-GRACE_SECONDS = 30
-"""What a cluster gives, too: training saves its last step in it."""
 SWALLOWED = ("Condition evaluation failed", "Could not resolve")
 """How KFP's warnings about a condition or loop that it could not decide begin."""
 
@@ -56,9 +54,7 @@ class EmbeddedRun:
         self.folder = home / "runs" / run_id
         self.use_cache = use_cache
         self._mistaken: set[str] = set()
-        self._stopping = False
-        self._processes: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
+        self._processes = TaskProcesses(self.folder / "runner.log")
 
     def run(self, pipeline: Callable[..., Any], arguments: Mapping[str, Any]) -> bool:
         """Run `pipeline` to its end; the board has seen everything when this returns.
@@ -72,7 +68,7 @@ class EmbeddedRun:
         """
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         log = self.folder / "runner.log"
-        with self._exchanged(), self._told_to(log), self._interruptible():
+        with self._exchanged(), self._told_to(log), self._interruptible(), self._processes:
             local.init(
                 local.SubprocessRunner(use_venv=False),
                 pipeline_root=str(self.home / "artifacts"),
@@ -101,8 +97,7 @@ class EmbeddedRun:
         """Stop every task's process on SIGINT and SIGTERM, before KFP's loops begin to wait for them."""
 
         def interrupt(*_: object) -> None:
-            self._stopping = True
-            self._end_processes()
+            self._processes.end()
             raise KeyboardInterrupt
 
         here = threading.current_thread() is threading.main_thread()
@@ -171,7 +166,7 @@ class EmbeddedRun:
     def _start(self, full_command: list[str], env_vars: Mapping[str, str] | None = None) -> int:
         """Run one task's process with its output in its log; the exit code is its own."""
         name = _stage.get()
-        if self._stopping or name in self._mistaken:  # what the user has to change, another attempt will not
+        if self._processes.ending or name in self._mistaken:  # what the user has to change, another attempt will not
             return 2
         report = self.folder / "logs" / f"{slug(name)}.json"
         report.unlink(missing_ok=True)
@@ -182,48 +177,15 @@ class EmbeddedRun:
             status.STATUS: str(report),
             status.RUNNER: str(os.getpid()),
         }
-        with (
-            (self.folder / "logs" / f"{slug(name)}.log").open("ab") as log,
-            self._process(full_command, stdout=log, stderr=subprocess.STDOUT, env=environment) as process,
-        ):
-            while (code := _poll(process)) is None:
+        log = self.folder / "logs" / f"{slug(name)}.log"
+        with self._processes.running(full_command, log, environment) as process:
+            while (code := polled(process, POLL_SECONDS)) is None:
                 self.board.progressed(name, status.read(report))
         said = status.read(report)
         self.board.progressed(name, said, code)
         if said.get("error", {}).get("exit_code") == 2:
             self._mistaken.add(name)
         return code
-
-    @contextlib.contextmanager
-    def _process(self, command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
-        with self._lock:
-            self._processes.add(process)
-        try:
-            yield process
-        finally:
-            with self._lock:
-                self._processes.discard(process)
-
-    def _end_processes(self) -> None:
-        """Stop what still runs: first asking, then not."""
-        with self._lock:
-            running = list(self._processes)
-        for process in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in running:
-            try:
-                process.wait(GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def _poll(process: subprocess.Popen[bytes]) -> int | None:
-    try:
-        return process.wait(POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
 
 
 def stage_name(task: str, resource: str) -> str:

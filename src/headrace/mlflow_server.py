@@ -46,16 +46,8 @@ def tracking_uri() -> str:
     return os.environ["MLFLOW_TRACKING_URI"]
 
 
-@functools.cache
-def client() -> Any:
-    """An `MlflowClient` on `tracking_uri()`, checked once for an answer.
-
-    Every later call through it raises an `UnavailableError` where the server is silent.
-
-    Raises:
-        UnavailableError: The server or the file does not answer.
-        AuthorityError: The server asks for a password and this is none of its users'.
-    """
+def set_defaults() -> None:
+    """Make MLflow quiet and quick to give up, where the environment does not say otherwise; before it is imported."""
     defaults = PATIENT | {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -66,6 +58,19 @@ def client() -> Any:
         os.environ.setdefault(name, value)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+@functools.cache
+def client() -> Any:
+    """An `MlflowClient` on `tracking_uri()`, checked once for an answer.
+
+    Every later call through it raises an `UnavailableError` where the server is silent.
+
+    Raises:
+        UnavailableError: The server or the file does not answer.
+        AuthorityError: The server asks for a password and this is none of its users'.
+    """
+    set_defaults()
     import mlflow
 
     uri = tracking_uri()
