@@ -18,7 +18,7 @@ def sign(corpus: dsl.Input[dsl.Dataset], piece: str, config: dict, signatures: d
     from headrace.config import decode
     from headrace.data.corpus import locate, parents, read_piece
     from headrace.data.filtering import filter as filters
-    from headrace.data.filtering.contamination import evaluation_items
+    from headrace.data.filtering.items import evaluation_items, item_files
     from headrace.data.quarantine import Quarantine
     from headrace.tracking import task
 
@@ -30,6 +30,7 @@ def sign(corpus: dsl.Input[dsl.Dataset], piece: str, config: dict, signatures: d
             signatures.path,
             decode(filters.FilterConfig, config),
             evaluation=evaluation_items(corpus.path),
+            item_files=item_files(corpus.path),
             parents=parents(corpus.path),
             quarantine=apart,
             progress=run.progress,

@@ -54,6 +54,8 @@ class Signatures:
     """Evaluation items given."""
     unchecked: int
     """Items among them too short to be looked for, or made of nothing but what many share."""
+    item_files: tuple[str, ...] = ()
+    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,8 @@ class Exclusions:
     """By source: `documents`, `words` and `bytes` compared, and those excluded by reason."""
     config: dict[str, Any]
     """The encoded `FilterConfig`."""
+    item_files: tuple[str, ...] = ()
+    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,3 +123,5 @@ class DataSummary:
     quarantined: int
     mixture_off_points: float | None
     """How far the realised share of a source is off its weight, at most, in points; None without a mixture."""
+    item_files: tuple[str, ...] = ()
+    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""

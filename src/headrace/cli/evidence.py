@@ -32,10 +32,24 @@ def require_evidence(chain: Any, recipe: Any) -> None:
                 f"policy.{key}={getattr(recipe.policy, key):g} asks for data without evaluation items, and nothing "
                 "looks for them: filtering.contamination is 'off'. Set it to 'report' or 'drop'."
             )
+    if recipe.policy.min_items_checked is not None:
+        _require_held_out(recipe)
     for role, uri in recipe.policy.stored_evidence().items():
         if not storage.exists(uri):
             key = NAMED_BY[role.partition("_")[0]]
             raise ConfigError(f"policy.{key} names {uri}, and no artifact lies there. Give the path of one.")
+
+
+def _require_held_out(recipe: Any) -> None:
+    """Refuse scores of what is trained on: nobody looks for it in the training data."""
+    from headrace.data.corpus import TRAINED_ON
+
+    for name, data in recipe.evaluation.measured().items():
+        if data in TRAINED_ON:
+            raise ConfigError(
+                f"policy.min_items_checked={recipe.policy.min_items_checked:g} asks for data without evaluation items, "
+                f"and {name!r} is measured on {data!r}, which is trained on. Measure it on held-out data."
+            )
 
 
 def gate_inputs(spec: Any) -> set[str] | None:

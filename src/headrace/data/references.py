@@ -1,10 +1,12 @@
 """Files that a corpus refers to and does not hold: what tells one state of them from another."""
 
+import hashlib
 from pathlib import Path
 
 from headrace import buckets, storage
 from headrace.data import hub
 from headrace.data.documents import is_elsewhere
+from headrace.data.lines import BLOCK_BYTES, open_file
 from headrace.errors import IntegrityError
 
 
@@ -15,6 +17,21 @@ def stamp(uri: str) -> str:
     if buckets.is_bucket(uri):
         return buckets.stamp(uri)
     return f"{Path(uri).stat().st_size}:{storage.hash_file(Path(uri))}"
+
+
+def fingerprint(uri: str) -> str:
+    """What a file holds, wherever it lies: its SHA-256; what a hub says of a data set.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
+    if hub.is_hub(uri):
+        return hub.state(uri)
+    digest = hashlib.sha256()
+    with open_file(uri) as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def size(stamped: str, unknown: int) -> int:

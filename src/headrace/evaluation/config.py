@@ -90,5 +90,8 @@ class EvalConfig:
 
     def data_names(self) -> list[str]:
         """Names of all data read, sorted."""
-        tasks = self.tasks.values()
-        return sorted({*self.perplexity.values(), *(t.data for t in tasks), *(t.fewshot for t in tasks if t.fewshot)})
+        return sorted({*self.measured().values(), *(task.fewshot for task in self.tasks.values() if task.fewshot)})
+
+    def measured(self) -> dict[str, str]:
+        """Name of the data that each task and each perplexity is measured on; what is only shown is none of it."""
+        return {name: task.data for name, task in self.tasks.items()} | self.perplexity

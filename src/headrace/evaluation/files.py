@@ -1,10 +1,9 @@
 """Evaluation files, local or in a bucket, read whole: they are small."""
 
 import json
-from pathlib import Path
 from typing import Any
 
-from headrace import buckets
+from headrace.data.lines import open_file
 from headrace.errors import DataError
 
 
@@ -14,13 +13,8 @@ def read_bytes(uri: str) -> bytes:
     Raises:
         DataError: It cannot be opened.
     """
-    try:
-        if buckets.is_bucket(uri):
-            with buckets.open_object(uri) as file:
-                return file.read()
-        return Path(uri).read_bytes()
-    except OSError as error:
-        raise DataError(f"{uri} cannot be opened ({error.strerror}). Check the path of the evaluation data.") from error
+    with open_file(uri) as file:
+        return file.read()
 
 
 def read_text(uri: str) -> str:

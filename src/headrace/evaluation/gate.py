@@ -212,7 +212,7 @@ def _guarantees(candidate: Stored[EvalReport], evidence: Evidence, config: GateC
         yield guarantees.fast_enough(candidate.facts.checkpoint, evidence.endpoint, config.max_latency_ms)
     if config.min_items_checked is not None:
         share = config.min_items_checked
-        yield guarantees.decontaminated(evidence.checkpoint, evidence.data, share, config.vouched)
+        yield guarantees.decontaminated(candidate, evidence.checkpoint, evidence.data, share, config.vouched)
     if config.certificate is not None:
         yield guarantees.resumable(evidence.checkpoint, evidence.certificate)
 

@@ -8,9 +8,10 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from headrace.artifacts import Checkpoint, DataSummary, Endpoint, ResumeCertificate, Rule
+from headrace.artifacts import Checkpoint, DataSummary, Endpoint, EvalReport, ResumeCertificate, Rule
 from headrace.data.provenance import Stage, stages_of
 from headrace.data.report.report import NUMBERS_FILE
+from headrace.evaluation.details import measured_files
 from headrace.storage import Stored
 from headrace.tracking import flatten
 
@@ -40,16 +41,19 @@ def fast_enough(candidate: str, endpoint: Stored[Endpoint] | None, most_ms: floa
 
 
 def decontaminated(
+    candidate: Stored[EvalReport],
     checkpoint: Stored[Checkpoint] | None,
     reports: Sequence[Stored[DataSummary]],
     min_checked: float,
     vouched: Sequence[str] = (),
 ) -> Rule:
-    """No document that any stage of the candidate's training was given overlaps with an evaluation item.
+    """No document that any stage of the candidate's training was given overlaps with an item it was measured on.
 
     Args:
+        candidate: Its scores, and which files they were taken on.
         checkpoint: The candidate, which knows its stages and their shards.
-        reports: On these shards, or on the pieces that they were joined from.
+        reports: On these shards, or on the pieces that they were joined from. Each must have looked for the items of
+            all these files: of others, however clean, it tells nothing.
         min_checked: Least share of the evaluation items that must have been looked for.
         vouched: Digests of checkpoints trained elsewhere that may stand without a report.
     """
@@ -58,7 +62,21 @@ def decontaminated(
     untold = _untold(
         stages_of(checkpoint), {digest for one in reports for digest in one.manifest.parents.values()}, vouched
     )
+    untold = untold or _not_looked_for(candidate, reports)
     return _missing(DATA, untold) if untold else _clean(reports, min_checked)
+
+
+def _not_looked_for(candidate: Stored[EvalReport], reports: Sequence[Stored[DataSummary]]) -> str:
+    """Which items somebody's report did not look for, as a sentence; empty where all looked for all."""
+    measured = list(measured_files(candidate))
+    if not measured:
+        return "The candidate's report does not say which files it was measured on."
+    for report in reports:
+        for name, data, file in measured:
+            if file not in report.facts.item_files:
+                told = f"{name} was measured on {data} ({file[:12]}), whose items"
+                return f"{told} the data report {report.digest[:12]} did not look for. Report on the data with them."
+    return ""
 
 
 def _untold(stages: Sequence[Stage], reported: Set[str], vouched: Sequence[str]) -> str:

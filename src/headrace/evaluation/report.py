@@ -4,9 +4,6 @@ Beside the manifest lie `scores/TASK.parquet`, one row for each example, `evalua
 and of which data, and `report.html`, to be read. Equal checkpoints, data and configurations give equal digests.
 """
 
-import hashlib
-import importlib.metadata
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,19 +15,18 @@ from headrace.data.documents import sealed_parents
 from headrace.data.tokenizer import load_tokenizer
 from headrace.evaluation.config import EvalConfig
 from headrace.evaluation.confusion import Confusion, confuse
+from headrace.evaluation.details import describe, identity, write_details
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.page import page
 from headrace.evaluation.perplexity import run_perplexity
 from headrace.evaluation.scores import Example, Measured, read_examples, score_file, write_examples
-from headrace.evaluation.sources import Data, read_task, state, uris
+from headrace.evaluation.sources import Data, read_task, uris
 from headrace.evaluation.subjects import over_subjects
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
 from headrace.tracking import Tracker
 
-DETAILS, PAGE = "evaluation.json", "report.html"
-PLACEMENT = ("max_batch_tokens", "headline")
-"""Parts of a configuration that decide no score."""
+PAGE = "report.html"
 
 
 def evaluate(
@@ -74,7 +70,7 @@ def nothing_to_beat(output_uri: str | Path, config: EvalConfig, *, data: Data) -
     """Seal a report without metrics: what stands for a champion where there is none yet."""
     asked = describe(config, data)
     with storage.writing(output_uri) as tree:
-        _write_details(tree.path, asked)
+        write_details(tree.path, asked)
         facts = EvalReport(checkpoint="", mask="causal", metrics={}, data=identity(asked))
         return tree.commit(facts, _corpora(config, data))
 
@@ -87,23 +83,6 @@ def headline(report: EvalReport, config: EvalConfig) -> str:
     if key is None:
         return "nothing measured"
     return f"{key} {report.metrics[key].value:.3f} ± {report.metrics[key].stderr:.3f}"
-
-
-def describe(config: EvalConfig, data: Data) -> dict[str, Any]:
-    """What decides the scores besides the checkpoint: the configuration, the harness, each file's SHA-256."""
-    kinds = {task.data: task.kind for task in config.tasks.values()}
-    kinds.update({task.fewshot: task.kind for task in config.tasks.values() if task.fewshot})
-    files = {
-        name: [told for uri in uris(data, name) for told in state(kinds.get(name, ""), uri)]
-        for name in config.data_names()
-    }
-    settings = {key: value for key, value in encode(config).items() if key not in PLACEMENT}
-    return {"config": settings, "files": files, "lm_eval": importlib.metadata.version("lm_eval")}
-
-
-def identity(asked: dict[str, Any]) -> str:
-    """SHA-256 over what was asked; `EvalReport.data`."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _open(pretrained: Pretrained, config: EvalConfig) -> HeadraceLM:
@@ -149,13 +128,9 @@ def _write(folder: Path, facts: EvalReport, details: dict[str, Any], examples: M
     """Lay down scores, settings and page."""
     for name, some in examples.items():
         write_examples(score_file(folder, name), some)
-    _write_details(folder, details)
+    write_details(folder, details)
     text = page(facts, details, examples, _confusions(details["config"], examples))
     (folder / PAGE).write_text(text, encoding="utf-8")
-
-
-def _write_details(folder: Path, values: dict[str, Any]) -> None:
-    (folder / DETAILS).write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
 
 
 def _corpora(config: EvalConfig, data: Data) -> dict[str, str]:

@@ -4,17 +4,17 @@ Data sets are handed on in several shapes: labels in a file of their own, a cont
 two parts. What a row must hold is checked, so that a broken file is one line and not a traceback.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 
 from headrace.config import nearest
 from headrace.data import hub
 from headrace.data.companions import is_file, label_file, raft_files
+from headrace.data.references import fingerprint
 from headrace.errors import ConfigError, DataError
 from headrace.evaluation import raft
 from headrace.evaluation.config import NATURAL_INSTRUCTIONS, RAFT
-from headrace.evaluation.files import parse_object, read_bytes, read_text
+from headrace.evaluation.files import parse_object, read_text
 from headrace.evaluation.natural_instructions import read_instances
 from headrace.evaluation.rows import ADAPTERS, ID, Row
 
@@ -63,9 +63,8 @@ def companions(kind: str, uri: str) -> list[str]:
 
 def state(kind: str, uri: str) -> list[str]:
     """What tells this state of the data from another: the SHA-256 of each file, or the hub's own."""
-    if hub.is_hub(uri):
-        return [hub.state(uri)]
-    return [hashlib.sha256(read_bytes(file)).hexdigest() for file in (uri, *companions(kind, uri))]
+    beside = [] if hub.is_hub(uri) else companions(kind, uri)
+    return [fingerprint(file) for file in (uri, *beside)]
 
 
 def _read_file(kind: str, uri: str) -> list[Row]:

@@ -69,6 +69,15 @@ class TestEvidence:
         said = self.refused(capsys, "end_to_end", "policy.min_items_checked=0.9", "filtering.contamination=off")
         assert "filtering.contamination is 'off'" in said
 
+    def test_scores_of_what_is_trained_on(self, capsys: pytest.CaptureFixture[str]) -> None:
+        said = self.refused(
+            capsys, "end_to_end", "policy.min_items_checked=0.9", "evaluation.tasks.colours.data=instructions"
+        )
+        assert said == (
+            "policy.min_items_checked=0.9 asks for data without evaluation items, and 'colours' is measured on "
+            "'instructions', which is trained on. Measure it on held-out data."
+        )
+
 
 @pytest.mark.usefixtures("project")
 class TestNames:

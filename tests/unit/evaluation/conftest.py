@@ -14,6 +14,8 @@ from headrace.artifacts import MODEL_FILE, TOKENIZER_FILE, Checkpoint, EvalRepor
 from headrace.config import encode
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
 from headrace.evaluation import estimate
+from headrace.evaluation.config import EvalConfig, TaskConfig
+from headrace.evaluation.details import write_details
 from headrace.evaluation.scores import Example, columns, score_file, write_examples
 from headrace.models.export import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
@@ -28,6 +30,9 @@ SENTENCES = [
     "How do I ready a guinea pig cage? Provide a few inches of bedding made of ripped paper.",
     "Prices in Norway are given in the krone; naïve café owners in Zürich say so: \U0001f600.",
 ]
+
+FINGERPRINT = "5" * 64
+"""Of the file that every report of `report` was measured on."""
 
 
 @pytest.fixture(scope="session")
@@ -107,6 +112,8 @@ def report(tmp_path: Path) -> Callable[..., Stored[EvalReport]]:
                 examples = [Example(id=f"{n}-x", scores={"exact_match": float(s)}) for n, s in enumerate(scores)]
                 write_examples(score_file(tree.path, task), examples)
                 metrics[f"{task}/exact_match"] = estimate.mean(*columns(examples, "exact_match"), task)
+            asked = EvalConfig(tasks={task: TaskConfig(kind="exact_match", data=task) for task in tasks})
+            write_details(tree.path, {"config": encode(asked), "files": {task: [FINGERPRINT] for task in tasks}})
             tree.commit(EvalReport(checkpoint=checkpoint, mask="prefix", metrics=metrics, data=data))
         return storage.read(tmp_path / f"{checkpoint}-{data}", EvalReport)
 

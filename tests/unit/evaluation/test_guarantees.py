@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from headrace import storage
 from headrace.artifacts import (
+    MANIFEST,
     Checkpoint,
     DataSummary,
     Endpoint,
@@ -21,9 +23,11 @@ from headrace.artifacts import (
 from headrace.config import encode
 from headrace.data.provenance import STAGES, Given, Stage
 from headrace.errors import IntegrityError, MismatchError
+from headrace.evaluation.details import DETAILS
 from headrace.evaluation.gate import GateConfig, decide, judge
 from headrace.evaluation.guarantees import CERTIFIED_CONFIG
 from headrace.storage import Stored
+from tests.unit.evaluation.conftest import FINGERPRINT
 
 CONFIG: dict[str, Any] = {
     "steps": 100,
@@ -67,9 +71,10 @@ class Case:
                 (tree.path / f"{file}.json").write_text(json.dumps(values))
             return tree.commit(facts, parents)
 
-    def summary(self, *pieces: str, unchecked: int = 1, name: str = "data", **changes: int) -> None:
+    def summary(self, *pieces: str, unchecked: int = 1, name: str = "data", **changes: Any) -> None:
         numbers = {"documents": 9, "tokens": 9, "exact": 0, "near": 0, "quarantined": 0}
-        found = {"contaminated": 2, "overlapping": 2, "items": 20}
+        found: dict[str, Any] = {"contaminated": 2, "overlapping": 2, "items": 20}
+        found["item_files"] = (FINGERPRINT, "6" * 64)
         facts = DataSummary(**{**numbers, **found, **changes}, mixture_off_points=None)
         parents = {f"text_{number}": piece for number, piece in enumerate(pieces)} | {"exclusions": "9" * 64}
         self.seal(name, facts, parents, report={"unchecked": unchecked})
@@ -107,6 +112,20 @@ class Case:
         failed = [rule for rule in verdict.rules if not rule.passed]
         assert verdict.passed == (not failed)
         return [rule.name for rule in failed], failed[0].reason if failed else ""
+
+
+def reseal(uri: Path, files: dict[str, Any]) -> None:
+    """Seal an artifact anew with other JSON in some of its files, or without those of None."""
+    facts = storage.read_manifest(uri).facts
+    kept = {path.relative_to(uri): path.read_bytes() for path in uri.rglob("*") if path.is_file()}
+    shutil.rmtree(uri)
+    with storage.writing(uri) as tree:
+        for name, data in kept.items():
+            values = files.get(str(name), data)
+            if values is not None and str(name) != MANIFEST:
+                (tree.path / name).parent.mkdir(exist_ok=True)
+                (tree.path / name).write_bytes(data if values is data else json.dumps(values).encode())
+        tree.commit(facts)
 
 
 @pytest.fixture
@@ -170,6 +189,42 @@ def test_data_that_is_not_clean_alone_blocks(case: Case, changes: dict[str, int]
     case.summary("1" * 64, "2" * 64, **changes)
     failed, reason = case.blocked_by()
     assert failed == ["decontaminated data"] and told in reason
+
+
+def test_a_clean_report_that_looked_for_other_items_alone_blocks(case: Case) -> None:
+    case.summary("1" * 64, "2" * 64, overlapping=0, contaminated=0, unchecked=0, item_files=("6" * 64,))
+    failed, reason = case.blocked_by()
+    looked = storage.read_manifest(case.folder / "data").digest[:12]
+    assert failed == ["decontaminated data"]
+    assert reason == (
+        f"facts was measured on facts ({FINGERPRINT[:12]}), whose items the data report {looked} did not look for. "
+        "Report on the data with them."
+    )
+
+
+def test_every_report_must_have_looked_for_what_was_measured(case: Case) -> None:
+    case.summary("2" * 64)
+    case.summary("1" * 64, name="earlier", item_files=())
+    policy = dataclasses.replace(EVERYTHING, data_reports=(str(case.folder / "earlier"),))
+    assert not case.verdict(policy).passed
+    case.summary("1" * 64, name="earlier")
+    assert case.verdict(policy).passed
+
+
+def test_every_file_of_a_task_must_have_been_looked_for(case: Case) -> None:
+    asked = json.loads((case.reports["candidate"] / DETAILS).read_text())
+    asked["files"]["facts"].append("7" * 64)
+    reseal(case.reports["candidate"], {DETAILS: asked})
+    failed, reason = case.blocked_by()
+    assert failed == ["decontaminated data"] and reason.startswith("facts was measured on facts (777777777777)")
+
+
+def test_a_report_that_does_not_say_what_it_was_measured_on_alone_blocks(case: Case) -> None:
+    reseal(case.reports["candidate"], {DETAILS: None})
+    assert case.blocked_by() == (
+        ["decontaminated data"],
+        "The candidate's report does not say which files it was measured on.",
+    )
 
 
 @pytest.mark.parametrize(("reported", "stage", "name"), [("1", 2, "asked 2222"), ("2", 1, "text 3333")])

@@ -13,9 +13,10 @@ from headrace.artifacts import EvalReport
 from headrace.data.tokenizer import TextTokenizer
 from headrace.errors import ConfigError, DataError, IntegrityError
 from headrace.evaluation.config import EvalConfig, TaskConfig
+from headrace.evaluation.details import describe, identity
 from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.perplexity import run_perplexity
-from headrace.evaluation.report import describe, evaluate, headline, identity, nothing_to_beat
+from headrace.evaluation.report import evaluate, headline, nothing_to_beat
 from headrace.evaluation.scores import read_examples
 from headrace.evaluation.tasks import run_task
 from headrace.models.gptj import GPTJ

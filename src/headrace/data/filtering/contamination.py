@@ -12,24 +12,16 @@ arXiv:2101.00027. They cut the surroundings of an overlap out of a document; her
 Shape letters: D documents, W words, N n-grams of the items.
 """
 
-import csv
 import hashlib
-import io
-import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.data.companions import TASK_FILE, is_file, rows_file
-from headrace.data.corpus import TRAINED_ON, splits
 from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words
-from headrace.data.lines import decode_line, read_lines
 
 FILTER_BITS = 22
 """Size of the table of 4 MiB that most n-grams of a corpus are turned away by."""
@@ -183,47 +175,3 @@ def _index_batch(
         if wanted.any():
             tables[size] = hashes_W[wanted], owner_W[starts][wanted] + first_item
     return tables
-
-
-def evaluation_items(corpus_path: str | Path) -> Iterator[tuple[str, str]]:
-    """Id `SPLIT:LINE` and text of every record in the splits of a corpus that are not trained on.
-
-    A record's text is all of its strings, joined: a context and each of its endings, a question and its answer.
-    A split of several files counts its lines through. A `.txt` file is one item. Where a task of RAFT is named by
-    its `task.json`, which is no item, its rows are counted.
-    """
-    for split, files in splits(corpus_path).items():
-        if split not in TRAINED_ON:
-            lines = (line for name in files for line in _records(name))
-            for number, text in enumerate(lines, start=1):
-                if text:
-                    yield f"{split}:{number}", text
-
-
-def _records(name: str) -> Iterator[str]:
-    """The text of each line, empty for a blank one, so that numbers stay those of the file."""
-    if name.endswith(".txt"):
-        yield _whole(name)
-        return
-    if name.rpartition("/")[2] == TASK_FILE and is_file(rows_file(name)):
-        rows = csv.reader(io.StringIO(_whole(rows_file(name)), newline=""))
-        yield from (" \n".join(row) for row in itertools.islice(rows, 1, None))  # the first names the columns
-        return
-    for number, line in enumerate(read_lines(name), start=1):
-        text = decode_line(line, name, number)
-        try:
-            yield " \n".join(_strings(json.loads(text))) if text.strip() else ""
-        except (ValueError, RecursionError):
-            yield text  # the step that evaluates refuses such a line; here its words are all that matters
-
-
-def _whole(name: str) -> str:
-    return b"\n".join(read_lines(name)).decode("utf-8-sig", "replace")
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, dict)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _strings(item)

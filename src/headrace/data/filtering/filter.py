@@ -67,6 +67,7 @@ def filter_documents(signature_uris: Sequence[str | Path], output_uri: str | Pat
             overlapping=len(overlapping),
             items=pieces[0].facts.items,
             unchecked=pieces[0].facts.unchecked,
+            item_files=pieces[0].facts.item_files,
             sources=corpus.count(kinds_D),
             config=encode(config),
         )
@@ -82,11 +83,15 @@ def _check(pieces: Sequence[OpenSignatures], config: FilterConfig) -> None:
             made = piece.facts.scheme or "without MinHash"
             raise MismatchError(f"{piece.uri} was signed {made}, not {config.scheme()}. Sign the documents again.")
         wanted = config.contamination != "off"
-        if wanted and (not piece.facts.evaluation or piece.facts.evaluation != pieces[0].facts.evaluation):
+        if wanted and (not piece.facts.evaluation or _looked_for(piece) != _looked_for(pieces[0])):
             raise MismatchError(
                 f"{piece.uri} was not checked against the evaluation items of {pieces[0].uri} with "
                 f"contamination={config.contamination!r}. Sign all files against the same items."
             )
+
+
+def _looked_for(piece: OpenSignatures) -> tuple[str, tuple[str, ...]]:
+    return piece.facts.evaluation, piece.facts.item_files
 
 
 class _Corpus:

@@ -107,6 +107,7 @@ def sign(
     config: FilterConfig,
     *,
     evaluation: Iterable[tuple[str, str]] = (),
+    item_files: Sequence[str] = (),
     parents: Mapping[str, str] | None = None,
     quarantine: Checked | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -118,6 +119,7 @@ def sign(
         output_uri: Where to write.
         config: The same for all parts of a corpus.
         evaluation: Id and text of each evaluation item; the same for all parts.
+        item_files: Fingerprints of the files that they were read from.
         parents: Digests of the artifacts that the documents come from.
         quarantine: What the reader of `documents` fills; refused where it holds too much.
         progress: Told how many documents are done.
@@ -135,7 +137,8 @@ def sign(
                 progress(f"{writer.sources.total():,} documents")
         if quarantine is not None:
             quarantine.check()
-        return tree.commit(writer.facts(index.digest if wanted else ""), parents)
+        looked_for = {"evaluation": index.digest, "item_files": tuple(item_files)} if wanted else {"evaluation": ""}
+        return tree.commit(writer.facts(**looked_for), parents)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -206,7 +209,7 @@ class _Writer:
         self._signed += int(rows["signed"].sum())
         return rows
 
-    def facts(self, evaluation: str) -> Signatures:
+    def facts(self, **looked_for: Any) -> Signatures:
         """What the files hold."""
         return Signatures(
             documents=self.sources.total(),
@@ -216,9 +219,9 @@ class _Writer:
             signed=self._signed,
             permutations=self.config.permutations if self.config.near else 0,
             scheme=self.config.scheme(),
-            evaluation=evaluation,
             items=len(self.index),
             unchecked=self.index.unchecked,
+            **looked_for,
         )
 
 

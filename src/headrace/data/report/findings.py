@@ -7,6 +7,8 @@ from typing import Any
 from headrace.artifacts import DataSummary
 from headrace.errors import ConfigError
 
+REASONS = ("exact", "near", "contaminated")
+"""Why a document is left out."""
 BINS = 32
 """Lengths are counted by powers of two: bin n has the documents of 2**n up to 2**(n+1) - 1 tokens."""
 
@@ -72,6 +74,8 @@ class DataReport:
     """Evaluation items looked for."""
     unchecked: int = 0
     """Items among them that could not be looked for."""
+    item_files: tuple[str, ...] = ()
+    """SHA-256 of each file that evaluation items were read from."""
     quarantined: int = 0
     mixture: dict[str, Mixed] = field(default_factory=dict)
     exclusions: list[dict[str, Any]] = field(default_factory=list)
@@ -85,7 +89,7 @@ class DataReport:
 
     def summary(self) -> DataSummary:
         """The totals."""
-        names = ("documents", "tokens", "exact", "near", "contaminated", "overlapping", "items", "quarantined")
+        names = ("documents", "tokens", *REASONS, "overlapping", "items", "item_files", "quarantined")
         off = max((100 * abs(one.share - one.weight) for one in self.mixture.values()), default=None)
         return DataSummary(**{name: getattr(self, name) for name in names}, mixture_off_points=off)
 

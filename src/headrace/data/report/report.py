@@ -19,7 +19,7 @@ from headrace import storage
 from headrace.artifacts import Manifest
 from headrace.config import encode
 from headrace.data.filtering.filter import OpenExclusions, load_exclusions
-from headrace.data.report.findings import BINS, DataReport, SourceReport, mix
+from headrace.data.report.findings import BINS, REASONS, DataReport, SourceReport, mix
 from headrace.data.report.page import page
 from headrace.data.shard_files import RECORD, OpenShards
 from headrace.data.shards import open_shards
@@ -96,12 +96,9 @@ def measure(
     )
 
 
-REASONS = ("exact", "near", "contaminated")
-
-
 def _filtered(exclusions: OpenExclusions) -> dict[str, Any]:
     facts = exclusions.facts
-    names = (*REASONS, "overlapping", "items", "unchecked")
+    names = (*REASONS, "overlapping", "items", "unchecked", "item_files")
     near = (record for record in exclusions.records() if record["kind"] != "contaminated")
     return {
         "compared": facts.documents,

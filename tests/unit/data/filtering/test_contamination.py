@@ -6,7 +6,8 @@ import pytest
 
 from headrace.data.corpus import CorpusConfig, gather_corpus
 from headrace.data.filtering import contamination
-from headrace.data.filtering.contamination import EvaluationIndex, Overlap, evaluation_items
+from headrace.data.filtering.contamination import EvaluationIndex, Overlap
+from headrace.data.filtering.items import evaluation_items
 from headrace.data.filtering.words import hash_words, split_words
 
 WORDS = ["the", "Water", "wheel,", "turns", "mill's", "größe", "水", "by"]
@@ -117,41 +118,6 @@ def test_nothing_to_look_for_finds_nothing() -> None:
     index = EvaluationIndex([])
     assert (len(index), index.unchecked) == (0, 0)
     assert find(index, ["water " * 20, ""]) == []
-
-
-def test_evaluation_items_are_every_string_of_every_record_that_is_not_trained_on(tmp_path: Path) -> None:
-    records = [
-        {"ctx": "A wheel", "endings": ["turns.", "stops."], "label": 0},
-        {"goal": "Mill flour", "sol1": "with water", "sol2": "with air", "meta": {"more": "words"}},
-    ]
-    lines = [json.dumps(records[0]), "", json.dumps(records[1]), "12", "not json at all"]
-    (tmp_path / "exam.jsonl").write_text("\n".join(lines))
-    (tmp_path / "passage.txt").write_text("one\ntwo")
-    (tmp_path / "text.jsonl").write_text('{"text": "trained on"}\n')
-    named = {"exam": "exam.jsonl", "passage": "passage.txt", "text": "text.jsonl", "instructions": "text.jsonl"}
-    gather_corpus(CorpusConfig(files={name: str(tmp_path / file) for name, file in named.items()}), tmp_path / "c")
-    found = {name: split_words(text) for name, text in evaluation_items(tmp_path / "c")}
-    assert found == {
-        "exam:1": b"a wheel turns stops".split(),
-        "exam:3": b"mill flour with water with air words".split(),
-        "exam:5": b"not json at all".split(),
-        "passage:1": b"one two".split(),
-    }
-
-
-def test_the_rows_of_a_task_that_its_description_names_are_items(tmp_path: Path) -> None:
-    (tmp_path / "tweets").mkdir()
-    (tmp_path / "tweets" / "task.json").write_text('{"name": "tweets", "description": "Which of them complain?"}')
-    rows = 'Tweet,ID,Label\r\n"The ""old"" wheel,\r\nit stops",0,complaint\r\n\r\nGrain is ground,1,no complaint\r\n'
-    (tmp_path / "tweets" / "train.csv").write_bytes(rows.encode())
-    gather_corpus(CorpusConfig(files={"raft": str(tmp_path / "tweets" / "task.json")}), tmp_path / "corpus")
-    assert {name: split_words(text) for name, text in evaluation_items(tmp_path / "corpus")} == {
-        "raft:1": b"the old wheel it stops 0 complaint".split(),
-        "raft:3": b"grain is ground 1 no complaint".split(),
-    }
-    (tmp_path / "tweets" / "train.csv").write_text("")
-    gather_corpus(CorpusConfig(files={"raft": str(tmp_path / "tweets" / "task.json")}), tmp_path / "none")
-    assert list(evaluation_items(tmp_path / "none")) == []
 
 
 REAL = Path(__file__).parents[5] / "shared" / "data"
