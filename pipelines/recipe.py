@@ -9,7 +9,7 @@ from headrace.data.shards import ShardConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.errors import ConfigError
 from headrace.evaluation.config import EvalConfig
-from headrace.evaluation.gate import GateConfig
+from headrace.evaluation.policy import GateConfig
 from headrace.serving.config import DeployConfig
 from headrace.training.config import TrainConfig
 

@@ -20,7 +20,7 @@ from headrace.data.filtering.filter import FilterConfig
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.evaluation.config import EvalConfig, TaskConfig
-from headrace.evaluation.gate import Beat, GateConfig
+from headrace.evaluation.policy import Beat, GateConfig
 from headrace.models.gptj import GPTJConfig
 from headrace.serving.config import DeployConfig, ServingConfig
 from headrace.training.config import TrainConfig

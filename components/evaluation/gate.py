@@ -40,7 +40,8 @@ def gate(
     from headrace import storage
     from headrace.artifacts import EvalReport
     from headrace.config import decode
-    from headrace.evaluation.gate import GateConfig, judge, stands
+    from headrace.evaluation.gate import judge, stands
+    from headrace.evaluation.policy import GateConfig
     from headrace.evaluation.verdict_page import markdown
     from headrace.tracking import task
 

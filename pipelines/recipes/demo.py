@@ -10,7 +10,8 @@ from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.data.tokenizer import TokenizerConfig
 from headrace.data.vocabulary import padded_size
 from headrace.evaluation.config import EvalConfig, TaskConfig
-from headrace.evaluation.gate import BASE, CHAMPION, Beat, GateConfig
+from headrace.evaluation.policy import BASE, Beat, GateConfig
+from headrace.evaluation.rules import CHAMPION
 from headrace.models.gptj import GPTJConfig
 from headrace.serving.config import DeployConfig
 from headrace.training.config import TrainConfig

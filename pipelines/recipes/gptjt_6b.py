@@ -8,7 +8,7 @@ Source: the model card of GPT-JT and its training repository.
 import dataclasses
 
 from headrace.data.loader import SourceConfig
-from headrace.evaluation.gate import GateConfig
+from headrace.evaluation.policy import GateConfig
 from headrace.serving.config import DeployConfig
 from pipelines.recipe import Recipe
 from pipelines.recipes.gptjt_data import gptjt_data, stage

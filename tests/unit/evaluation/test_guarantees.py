@@ -24,8 +24,9 @@ from headrace.config import encode
 from headrace.data.provenance import STAGES, Given, Stage
 from headrace.errors import IntegrityError, MismatchError
 from headrace.evaluation.details import DETAILS
-from headrace.evaluation.gate import GateConfig, decide, judge
+from headrace.evaluation.gate import decide, judge
 from headrace.evaluation.guarantees import CERTIFIED_CONFIG
+from headrace.evaluation.policy import GateConfig
 from headrace.storage import Stored
 from tests.unit.evaluation.conftest import FINGERPRINT
 
