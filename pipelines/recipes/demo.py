@@ -70,8 +70,8 @@ def instruct() -> TrainConfig:
 
 EVALUATION = EvalConfig(
     tasks={
-        "facts": TaskConfig(kind="exact_match", data="heldout"),
-        "facts_3shot": TaskConfig(kind="exact_match", data="heldout_3shot"),
+        "facts": TaskConfig(kind="exact_match", data="heldout", max_gen_tokens=16),
+        "facts_3shot": TaskConfig(kind="exact_match", data="heldout_3shot", max_gen_tokens=16),
     },
     perplexity={"heldout_text": "heldout_text"},
     headline="facts/exact_match",

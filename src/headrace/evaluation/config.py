@@ -35,8 +35,8 @@ class TaskConfig:
     fewshot: str | None = None
     """Name of the data these examples are drawn from; prompts that are evaluated are left out of the draw. A RAFT
     task may name its own data, for it has no other: then each row is asked after some of the others."""
-    max_gen_tokens: int = 16
-    """Longest answer, where one is generated."""
+    max_gen_tokens: int = 30
+    """Longest answer, where one is generated, to the end of its line at most. Labels of RAFT have up to 17 tokens."""
     limit: int | None = None
     """Evaluate the first examples only."""
 

@@ -2,13 +2,27 @@
 
 A task is a folder of `train.csv` and `task.json`, which lists its labels; either names it. Which columns a prompt
 shows, in which order, and what it begins with is in `prompt_construction_settings.jsonl` beside or above the
-folder. A prompt is the instructions, solved rows and the row asked about, apart by blank lines:
+folder. A prompt is the instructions with the labels to choose from, solved rows and the row asked about, apart by
+blank lines; a column that is empty in a row is left out of it:
 
-    Sentence: No regional side effects were noted.
-    Label: not ADE-related
+    Tell whether the note is about the wheel.
+    Possible labels:
+    1. of the wheel
+    2. of something else
 
-Source: Alex et al. 2021, RAFT: A Real-World Few-Shot Text Classification Benchmark, arXiv:2109.14076 (data and
-settings); Liang et al. 2022, HELM, arXiv:2211.09110 (the prompt), by which GPT-JT was judged.
+    Note: It turns again.
+    Label: of the wheel
+
+    Note: Grain is dear.
+    Label:
+
+The label itself is asked for, not its number, greedily and to the end of the line. This is the form in which GPT-JT's
+model card shows a task of RAFT, and that of the two benchmarks.
+
+Source: Alex et al. 2021, RAFT: A Real-World Few-Shot Text Classification Benchmark, arXiv:2109.14076, and its code
+oughtinc/raft-baselines (data, settings, prompt of the GPT-3 baseline); Liang et al. 2022, HELM, arXiv:2211.09110
+(labels generated in 30 tokens, greedily, to the end of the line, exact match; 5 solved rows of 10, 40 asked about);
+the widget "Tweet Eval Hate" of https://huggingface.co/togethercomputer/GPT-JT-6B-v1.
 """
 
 import csv
@@ -34,30 +48,31 @@ def read_raft(uri: str) -> list[Row]:
     if not isinstance(labels, list) or not labels:
         raise DataError(f"{beside(uri, TASK_FILE)} lists no labels. Give RAFT's own task.json.")
     columns, instructions = _settings(uri, task)
+    opening = "\n".join([*instructions, "Possible labels:", *(f"{n}. {label}" for n, label in enumerate(labels, 1))])
     file = rows_file(uri)
     rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
-    return [_row(row, f"{file} row {n}", columns, labels, instructions) for n, row in enumerate(rows, start=1)]
+    return [_row(row, f"{file} row {n}", columns, labels, f"{opening}\n\n") for n, row in enumerate(rows, start=1)]
 
 
-def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str], instructions: str) -> Row:
+def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str], opening: str) -> Row:
     for column in (*columns, LABEL):
         if row.get(column) is None:
             raise DataError(f"{where} has no {column!r}. Give the labelled rows of this task.")
     if row[LABEL] not in labels:
         known = ", ".join(map(repr, labels[:4]))
         raise DataError(f"{where} has {LABEL}={row[LABEL]!r}, and the choices are {known}… Correct the label.")
-    asked = "\n".join(f"{column}: {row[column].strip()}" for column in columns)
+    asked = "\n".join(f"{column}: {row[column]}" for column in columns if row[column].strip())
     named = {ID: row[ROW_ID]} if row.get(ROW_ID) else {}
     answer = {"choices": labels, "label": labels.index(row[LABEL]), "target": row[LABEL]}
-    return {**named, "instructions": instructions, "prompt": f"{asked}\n{LABEL}:", **answer}
+    return {**named, "instructions": opening, "prompt": f"{asked}\n{LABEL}:", **answer}
 
 
-def _settings(uri: str, task: dict[str, Any]) -> tuple[list[str], str]:
-    """Columns that a prompt shows, and what it begins with; all columns and nothing where nobody says."""
+def _settings(uri: str, task: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Columns that a prompt shows, and the instructions that it begins with; all and none where nobody says."""
     name, file = str(task.get("name")), settings_file(uri)
     lines = read_text(file).splitlines() if file else []
     columns, instructions = (parse_object(line, str(file)).get(name) for line in (*lines, "{}", "{}")[:2])
     columns = columns or [column for column in task.get("data_columns", []) if column != ROW_ID]
     if not columns:
         raise DataError(f"{beside(uri, TASK_FILE)} names no columns to show. Give RAFT's own task.json.")
-    return columns, f"{instructions}\n\n" if instructions else ""
+    return columns, [instructions] if instructions else []

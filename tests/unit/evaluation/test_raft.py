@@ -19,6 +19,7 @@ from headrace.models.gptj import GPTJ
 REAL = Path(__file__).parents[4] / "shared" / "data" / "eval" / "raft"
 LABELS = ["not a complaint", "complaint"]
 ROWS = [(f"The wheel\nis {n}.", LABELS[n % 2], str(n)) for n in range(4)]
+OPENING = "Tell complaints.\nPossible labels:\n1. not a complaint\n2. complaint"
 Make = Callable[..., str]
 
 
@@ -42,15 +43,15 @@ def make(tmp_path: Path) -> Make:
 
 
 def contexts(config: TaskConfig, file: str, folder: Path) -> list[tuple[str, Any]]:
-    task = build_task("t", config, {"tweets": file}, folder)
+    task = build_task("t", config, {config.data: file}, folder)
     task.build_all_requests()
     return [instance.args for instance in task.instances]
 
 
-def test_a_prompt_is_the_instructions_and_the_columns_that_are_shown(make: Make, tmp_path: Path) -> None:
+def test_a_prompt_is_the_instructions_the_labels_and_the_columns_that_are_shown(make: Make, tmp_path: Path) -> None:
     config = TaskConfig(kind="raft", data="tweets")
     (prompt, manner), *others = contexts(config, make(), tmp_path)
-    assert prompt == "Tell complaints.\n\nTweet: The wheel\nis 0.\nLabel:"
+    assert prompt == f"{OPENING}\n\nTweet: The wheel\nis 0.\nLabel:"
     assert (manner["until"], manner["do_sample"], len(others)) == (["\n"], False, 3)
 
 
@@ -58,9 +59,21 @@ def test_each_row_is_asked_after_others_and_never_after_itself(make: Make, tmp_p
     config = TaskConfig(kind="raft", data="tweets", num_fewshot=3, fewshot="tweets")
     for n, (prompt, _) in enumerate(contexts(config, make(), tmp_path)):
         opening, *shots, asked = prompt.split("\n\n")
-        assert (opening, asked) == ("Tell complaints.", f"Tweet: The wheel\nis {n}.\nLabel:")
+        assert (opening, asked) == (OPENING, f"Tweet: The wheel\nis {n}.\nLabel:")
         solved = {f"Tweet: The wheel\nis {m}.\nLabel: {LABELS[m % 2]}" for m in range(4) if m != n}
         assert len(shots) == 3 and set(shots) == solved
+
+
+def test_without_instructions_a_prompt_begins_with_the_labels_and_empty_columns_are_left_out(tmp_path: Path) -> None:
+    description = {"name": "mills", "data_columns": ["Title", "Place", "ID"], "label_columns": {"Label": ["b", "a"]}}
+    (tmp_path / "task.json").write_text(json.dumps(description))
+    (tmp_path / "train.csv").write_text("Title,Place,Label,ID\nWheel,,b,0\nWeir , Ely,a,1\n")
+    config = TaskConfig(kind="raft", data="mills", num_fewshot=1, fewshot="mills")
+    asked = [prompt for prompt, _ in contexts(config, str(tmp_path / "train.csv"), tmp_path)]
+    assert asked == [
+        "Possible labels:\n1. b\n2. a\n\nTitle: Weir \nPlace:  Ely\nLabel: a\n\nTitle: Wheel\nLabel:",
+        "Possible labels:\n1. b\n2. a\n\nTitle: Wheel\nLabel: b\n\nTitle: Weir \nPlace:  Ely\nLabel:",
+    ]
 
 
 def test_by_likelihood_every_label_of_the_task_is_a_choice(
@@ -116,3 +129,33 @@ def test_the_tasks_read_as_they_are_handed_on() -> None:
     for file in sorted(REAL.glob("*/train.csv")):
         rows = read_raft(str(file))
         assert len(rows) == 50 and all(row["choices"][row["label"]] == row["target"] for row in rows)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs the data sets in ../shared, which are not redistributed")
+@pytest.mark.parametrize(
+    ("name", "columns", "labels"),
+    [
+        ("tweet_eval_hate", ["Tweet"], ["hate speech", "not hate speech"]),
+        (
+            "tai_safety_research",
+            ["Title", "Abstract Note", "Publication Title", "Item Type", "Publication Year"],
+            ["TAI safety research", "not TAI safety research"],
+        ),
+        ("systematic_review_inclusion", ["Title", "Abstract", "Journal"], ["included", "not included"]),
+    ],
+)
+def test_real_tasks_are_asked_as_the_benchmark_asks_them(
+    name: str, columns: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    """As the example prompts of oughtinc/raft-baselines stand there, put together by hand."""
+    instructions = json.loads((REAL / "prompt_construction_settings.jsonl").read_text().splitlines()[1])[name]
+    with (REAL / name / "train.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    shown = ["".join(f"{column}: {row[column]}\n" for column in columns if row[column]) for row in rows]
+    solved = {f"{text}Label: {row['Label']}\n\n" for text, row in zip(shown, rows, strict=True)}
+    config = TaskConfig(kind="raft", data="t", num_fewshot=2, fewshot="t")
+    for (prompt, _), text in zip(contexts(config, str(REAL / name / "train.csv"), tmp_path), shown, strict=True):
+        opening = f"{instructions}\nPossible labels:\n1. {labels[0]}\n2. {labels[1]}\n\n"
+        assert prompt.startswith(opening) and prompt.endswith(f"\n\n{text}Label:")
+        between = prompt.removeprefix(opening).removesuffix(f"{text}Label:")
+        assert sum(between == one + other for one in solved for other in solved) == 1
