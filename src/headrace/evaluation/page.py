@@ -35,6 +35,7 @@ def page(
         _tiles(report, details),
         _shares(report, details),
         _beside(report, details),
+        *(_text(report, name, details["config"]["tasks"]) for name in details["config"]["perplexity"]),
         _metrics(report),
         *(_confused(name, one) for name, one in confusions.items()),
         *(_answers(name, examples[name]) for name in details["config"]["tasks"]),
@@ -102,6 +103,29 @@ def _unlike(details: Mapping[str, Any], tasks: Sequence[str]) -> str:
     ]
     said = f"Unlike GPT-J's: {', '.join(differences)}. " if differences else "Asked as GPT-J was. "
     return f"{said}Whether the data are the whole sets, n tells. HellaSwag and PIQA are normalised by length."
+
+
+def _text(report: EvalReport, name: str, tasks: Mapping[str, Any]) -> Html:
+    """Held-out text as a whole and by source, such as the subsets of the Pile."""
+    measured = {key.rpartition("/")[0] for key in report.metrics} - tasks.keys()
+    parts = sorted(part for part in measured if part == name or part.startswith(f"{name}."))
+    perplexities, bits = ([report.metrics[f"{part}/{leaf}"] for part in parts] for leaf in PERPLEXITIES)
+    mark = perplexities[0].value if len(parts) > 1 else None
+    told = zip(parts, perplexities, bits, strict=True)
+    rows = [(part, _with_error(one), _with_error(other), f"{one.n:,}") for part, one, other in told]
+    chart = [Bar(part, one.value, _with_error(one), mark=mark) for part, one in zip(parts, perplexities, strict=True)]
+    words = "Each document is read after <|endoftext|>; errors are over documents. Lower is better."
+    heads = ("Text", "Perplexity per token", "Bits per byte", "Documents")
+    return section(
+        f"{name}: perplexity",
+        f"{words} The line across the bars is the whole text." if mark else words,
+        element("div", bars(chart, f"{name}, perplexity by source"), class_="card"),
+        table(heads, rows, f"The whole and {len(parts) - 1} sources", numbers=range(1, len(heads))),
+    )
+
+
+def _with_error(metric: Metric) -> str:
+    return f"{metric.value:.4f} ± {metric.stderr:.4f}"
 
 
 def _metrics(report: EvalReport) -> Html:

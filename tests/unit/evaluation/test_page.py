@@ -5,6 +5,8 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from headrace.artifacts import EvalReport, Metric
 from headrace.config import encode
 from headrace.evaluation.config import EvalConfig, TaskConfig
@@ -36,7 +38,9 @@ def shown(*, bos_eos: bool = False, limit: int | None = None, prompt: str = "Goa
         "p": TaskConfig(kind="piqa", data="d", limit=limit),
         "words": TaskConfig(kind="lambada_openai", data="d"),
     }
-    values = {"p/acc_norm": (0.5, True), "words/perplexity": (4.25, False), "prose/perplexity": (9.5, False)}
+    values = {"p/acc_norm": (0.5, True), "words/perplexity": (4.25, False)}
+    for part, value in {"prose": 9.5, "prose.ArXiv": 12.5, "prose.Github": 6.5}.items():
+        values |= {f"{part}/perplexity": (value, False), f"{part}/bits_per_byte": (value / 10, False)}
     metrics = {name: Metric(value=v, stderr=0.02, n=300, higher_is_better=up) for name, (v, up) in values.items()}
     report = EvalReport(checkpoint="c" * 64, mask="prefix", metrics=metrics, data="d" * 64)
     config = EvalConfig(tasks=tasks, perplexity={"prose": "d"}, bos_eos=bos_eos)
@@ -84,3 +88,18 @@ def test_what_sets_it_apart_from_the_published_ones_is_said() -> None:
 def test_answers_are_counted_by_what_was_right() -> None:
     table = rows(shown())
     assert table[table.index(["Right", "said a", "said b"]) + 1] == ["a", "3", "1"]
+
+
+def test_held_out_text_is_shown_by_source_beside_the_whole() -> None:
+    table = rows(shown())
+    start = table.index(["Text", "Perplexity per token", "Bits per byte", "Documents"])
+    assert table[start + 1 : start + 4] == [
+        ["prose", "9.5000 ± 0.0200", "0.9500 ± 0.0200", "300"],
+        ["prose.ArXiv", "12.5000 ± 0.0200", "1.2500 ± 0.0200", "300"],
+        ["prose.Github", "6.5000 ± 0.0200", "0.6500 ± 0.0200", "300"],
+    ]
+    chart = re.search("<svg(?:(?!</svg>).)*perplexity by source(?:(?!</svg>).)*</svg>", shown())
+    assert chart is not None
+    widths = [float(width) for width in re.findall('<rect[^>]* width="([0-9.]+)"', chart[0])]
+    assert [width / widths[1] for width in widths] == pytest.approx([9.5 / 12.5, 1, 6.5 / 12.5], abs=1e-3)
+    assert chart[0].count('class="mark"') == 3
