@@ -19,8 +19,9 @@ from headrace import devices
 from headrace.artifacts import MaskContract
 from headrace.data.tokenizer import TextTokenizer, load_tokenizer
 from headrace.errors import ConfigError, DataError
+from headrace.evaluation.batching import Size, batches
 from headrace.evaluation.decoding import Manner, before, read_manner, stopper
-from headrace.evaluation.scoring import Pair, Score, Size, batches, cut, score_pairs
+from headrace.evaluation.scoring import Pair, Score, cut, score_pairs
 from headrace.models.generation import generate
 from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load

@@ -116,11 +116,12 @@ def _text(report: EvalReport, name: str, tasks: Mapping[str, Any]) -> Html:
     chart = [Bar(part, one.value, _with_error(one), mark=mark) for part, one in zip(parts, perplexities, strict=True)]
     words = "Each document is read after <|endoftext|>; errors are over documents. Lower is better."
     heads = ("Text", "Perplexity per token", "Bits per byte", "Documents")
+    caption = f"The whole and {len(parts) - 1} sources" if mark else "The whole"
     return section(
         f"{name}: perplexity",
         f"{words} The line across the bars is the whole text." if mark else words,
         element("div", bars(chart, f"{name}, perplexity by source"), class_="card"),
-        table(heads, rows, f"The whole and {len(parts) - 1} sources", numbers=range(1, len(heads))),
+        table(heads, rows, caption, numbers=range(1, len(heads))),
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headrace.artifacts import MaskContract
 from headrace.errors import TrainingError
+from headrace.evaluation.batching import Size, batches
 from headrace.evaluation.reading import Fork, read
 from headrace.models.gptj import GPTJ
 
@@ -49,15 +50,6 @@ class Score(NamedTuple):
     """Nats, summed over its tokens."""
     greedy: bool
     """Whether each of its tokens is the likeliest, given those before."""
-
-
-class Size(NamedTuple):
-    """Room that something takes in a batch."""
-
-    read: int
-    """Tokens read at first."""
-    new: int = 0
-    """Tokens that follow them."""
 
 
 class Row(NamedTuple):
@@ -115,51 +107,16 @@ def score_pairs(
     """
     rows = _rows(pairs, model.config.context_tokens)
     on_cpu = model.embedding.weight.device.type == "cpu"
+    max_tokens = min(max_batch_tokens, CACHED_TOKENS) if on_cpu else max_batch_tokens
     scores: dict[int, Score] = {}
     with torch.inference_mode():
-        for batch in _batches(rows, min(max_batch_tokens, CACHED_TOKENS) if on_cpu else max_batch_tokens):
+        for indices in batches([Size(row.length) for row in rows], max_tokens, padded=False):
+            batch = [rows[index] for index in indices]
             places = [place for row in batch for place in row.places]
             scores.update(zip(places, _score(model, batch, mask), strict=True))
             if on_progress is not None:
                 on_progress(len(scores) / len(pairs))
     return [scores[place] for place in range(len(pairs))]
-
-
-def _batches(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
-    """Group rows by length, longest first, into batches of at most `max_tokens`, or of one row."""
-    batch: list[Row] = []
-    held = 0
-    for row in sorted(rows, key=lambda row: -row.length):
-        if batch and held + row.length > max_tokens:
-            yield batch
-            batch, held = [], 0
-        batch.append(row)
-        held += row.length
-    if batch:
-        yield batch
-
-
-def batches(sizes: Sequence[Size], max_tokens: int, *, context_tokens: int | None = None) -> Iterator[list[int]]:
-    """Group indices by length, longest first, into padded batches that fit the limits, or hold one index.
-
-    Args:
-        sizes: Room that each index takes.
-        max_tokens: Of a batch, padding included.
-        context_tokens: Most tokens of a row, its new ones included.
-    """
-    batch: list[int] = []
-    widest = Size(0)
-    for index in sorted(range(len(sizes)), key=lambda i: -sum(sizes[i])):
-        size, grown = sizes[index], Size(*map(max, widest, sizes[index]))
-        padded = (len(batch) + 1) * sum(grown)
-        full = padded > max_tokens or (context_tokens is not None and sum(grown) > context_tokens)
-        if batch and full:
-            yield batch
-            batch, grown = [], size
-        batch.append(index)
-        widest = grown
-    if batch:
-        yield batch
 
 
 def cut(ids: Ids, given: int, room: int) -> Iterator[Pair]:

@@ -11,7 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from headrace.errors import TrainingError
 from headrace.evaluation import scoring
-from headrace.evaluation.scoring import Pair, Size, batches, cut, score_pairs
+from headrace.evaluation.scoring import Pair, cut, score_pairs
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import prefix_lm
 
@@ -122,16 +122,6 @@ def test_rows_that_fill_the_context_are_scored_beside_others_that_share_theirs(m
     pairs = [Pair(context, random_ids(draw, new)) for context, new in [(long, 4), (long, 5), (short, 59), (short, 60)]]
     for pair, score in zip(pairs, score_pairs(model, pairs, max_batch_tokens=10**6), strict=True):
         assert score.loglikelihood == pytest.approx(by_hand(model, pair, "causal")[0], abs=1e-4)
-
-
-def test_batches_hold_every_index_once_and_no_more_than_they_may() -> None:
-    draw = random.Random(0)
-    sizes = [Size(draw.randint(1, 40), draw.randint(0, 10)) for _ in range(200)]
-    made = list(batches(sizes, 300, context_tokens=45))
-    assert sorted(index for batch in made for index in batch) == list(range(200))
-    for batch in made:
-        read, new = max(sizes[i].read for i in batch), max(sizes[i].new for i in batch)
-        assert len(batch) == 1 or (len(batch) * (read + new) <= 300 and read + new <= 45)
 
 
 def test_a_context_is_read_once_for_all_its_continuations(model: GPTJ, monkeypatch: pytest.MonkeyPatch) -> None:
