@@ -29,13 +29,13 @@ def report(
         numbers: The totals alone.
     """
     import json
-    import shutil
     from pathlib import Path
 
     from headrace.artifacts import summary as scalars
     from headrace.config import decode
     from headrace.data.realised import realise_pieces
     from headrace.data.report.report import NUMBERS_FILE, PAGE_FILE, write_report
+    from headrace.pages.outputs import write_page
     from headrace.tracking import task
     from headrace.training.config import TrainConfig
 
@@ -49,8 +49,7 @@ def report(
         folder = Path(summary.path)
         for name in (PAGE_FILE, NUMBERS_FILE):
             run.artifact(folder / name, "data")
-        shutil.copyfile(folder / PAGE_FILE, page.path)
-        page.metadata["sha256"] = manifest.files[PAGE_FILE].sha256
+        write_page(page, (folder / PAGE_FILE).read_text(encoding="utf-8"))
         for name, value in scalars(manifest.facts).items():
             numbers.log_metric(name, value)
         Path(numbers.path).write_text(json.dumps(numbers.metadata))  # the local cache asks for a file of each output

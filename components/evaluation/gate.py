@@ -35,14 +35,13 @@ def gate(
     Returns:
         `pass` or `fail`.
     """
-    from pathlib import Path
-
     from headrace import storage
     from headrace.artifacts import EvalReport
     from headrace.config import decode
     from headrace.evaluation.gate import judge, stands
     from headrace.evaluation.policy import GateConfig
     from headrace.evaluation.verdict_page import markdown
+    from headrace.pages.outputs import write_page
     from headrace.tracking import task
 
     reports = {"candidate": candidate, "base": base, "incumbent": incumbent}
@@ -54,8 +53,7 @@ def gate(
         policy, extra = decode(GateConfig, config), [stands(model, judged)]
         manifest = judge(verdict.path, paths, model, policy, evidence=evidence, extra=extra)
         outcome = "pass" if manifest.facts.passed else "fail"
-        Path(page.path).write_text(markdown(manifest.facts), encoding="utf-8")
-        page.metadata["sha256"] = storage.hash_file(Path(page.path))
+        write_page(page, markdown(manifest.facts))
         run.made(verdict, manifest, outcome)
         verdict.metadata["evidence"] = policy.stored_evidence()
     return outcome

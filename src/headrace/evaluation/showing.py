@@ -1,15 +1,14 @@
 """A report as Kubeflow's own pages show it: the page, and answers by what was right."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from headrace import storage
 from headrace.artifacts import Manifest
 from headrace.evaluation.config import EvalConfig
 from headrace.evaluation.confusion import first
 from headrace.evaluation.report import PAGE, read_confusions
+from headrace.pages.outputs import write_page
 
 NOTHING = "<!doctype html><meta charset='utf-8'><p>There is no version to beat yet.</p>\n"
 
@@ -25,12 +24,11 @@ def show(report: Path, manifest: Manifest, config: EvalConfig, page: Any, confus
         confusion: A `dsl.ClassificationMetrics`, of the first classification task; empty where there is none.
     """
     if PAGE in manifest.files:
-        shutil.copyfile(report / PAGE, page.path)
+        write_page(page, (report / PAGE).read_text(encoding="utf-8"))
         shown = first(config, read_confusions(report, config))
         if shown is not None:
             confusion.log_confusion_matrix(shown.labels, shown.counts)
     else:
-        Path(page.path).write_text(NOTHING, encoding="utf-8")
-    page.metadata["sha256"] = storage.hash_file(Path(page.path))
+        write_page(page, NOTHING)
     # The local cache asks for a file of each output.
     Path(confusion.path).write_text(json.dumps(confusion.metadata))
