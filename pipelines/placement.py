@@ -15,6 +15,7 @@ from kfp.dsl.base_component import BaseComponent
 from kfp.dsl.pipeline_context import Pipeline
 
 from components.registry.close import close
+from headrace.cli.graph import tasks
 
 ACCELERATOR = os.environ.get("HEADRACE_ACCELERATOR", "")
 """Resource that a training step asks for, such as `nvidia.com/gpu` or `google.com/tpu`; empty for none."""
@@ -30,12 +31,10 @@ it answers; a cluster's looks at nobody, and would serve scores of evaluation da
 
 def for_cluster(chain: BaseComponent) -> BaseComponent:
     """Keep a cluster's cache from answering for what asks the world; later tasks follow the digests they are given."""
-    specification = chain.pipeline_spec
-    for graph in (specification.root, *specification.components.values()):
-        for task in graph.dag.tasks.values():
-            component = re.sub(r"^comp-|-\d+$", "", task.component_ref.name)
-            if component in ASK_THE_WORLD:
-                task.caching_options.enable_cache = False
+    for task in tasks(chain):
+        component = re.sub(r"^comp-|-\d+$", "", task.component_ref.name)
+        if component in ASK_THE_WORLD:
+            task.caching_options.enable_cache = False
     return chain
 
 

@@ -1,8 +1,8 @@
 """Whether a chain can show its gate what the recipe's policy asks for, told before anything is computed."""
 
-from collections.abc import Iterator
 from typing import Any
 
+from headrace.cli.graph import tasks
 from headrace.errors import ConfigError
 
 NAMED_BY = {"data": "data_reports", "certificate": "certificate"}
@@ -21,7 +21,7 @@ def require_evidence(chain: Any, recipe: Any) -> None:
     """
     from headrace import storage
 
-    shown = gate_inputs(chain.pipeline_spec)
+    shown = gate_inputs(chain)
     if shown is None or recipe.policy is None:
         return
     for role, key in recipe.policy.wanted_evidence().items():
@@ -52,15 +52,9 @@ def _require_held_out(recipe: Any) -> None:
             )
 
 
-def gate_inputs(spec: Any) -> set[str] | None:
+def gate_inputs(chain: Any) -> set[str] | None:
     """Names of the artifacts that a compiled pipeline hands to its gate; None where it has none."""
-    return next((set(task.inputs.artifacts) for task in _tasks(spec) if task.task_info.name == "gate"), None)
-
-
-def _tasks(spec: Any) -> Iterator[Any]:
-    yield from spec.root.dag.tasks.values()
-    for component in spec.components.values():
-        yield from component.dag.tasks.values()
+    return next((set(task.inputs.artifacts) for task in tasks(chain) if task.task_info.name == "gate"), None)
 
 
 def _cannot(chain: Any, role: str, key: str) -> str:
@@ -68,6 +62,6 @@ def _cannot(chain: Any, role: str, key: str) -> str:
     from headrace.cli import project
 
     chains = [project.load_pipeline(name) for name in project.pipeline_names()]
-    able = " or ".join(other.name for other in chains if role in (gate_inputs(other.pipeline_spec) or ()))
+    able = " or ".join(other.name for other in chains if role in (gate_inputs(other) or ()))
     by_name = f", or name reports that lie elsewhere in policy.{NAMED_BY[role]}" if role in NAMED_BY else ""
     return f"{chain.name} makes no evidence for policy.{key}. Run {able or 'a chain that does'}{by_name}."
