@@ -77,9 +77,10 @@ def _show(
     console = Console(soft_wrap=True, highlight=False)
     for side, report in (("A", left), ("B", right)):
         console.print(f"{side}: {report.facts.checkpoint[:12]} ({report.facts.mask}) {report.path}", markup=False)
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for title in ("metric", "A", "B", "A better by", f"{confidence:.4g} interval", "p", "n"):
-        table.add_column(title, justify="left" if title == "metric" else "right", no_wrap=True)
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("metric", overflow="fold")  # where there is no room, names give way and numbers stay whole
+    for title in ("A", "B", "A's lead", f"{confidence:.4g} interval", "p", "n"):
+        table.add_column(title, justify="right", no_wrap=True)
     for name, one in found.items():
         interval = f"{one.low:+.4f} to {one.high:+.4f}"
         values = (_value(report.facts.metrics[name]) for report in (left, right))

@@ -26,7 +26,7 @@ def list_models(as_json: Json = False) -> None:
         return
     table = Table(box=None, header_style="dim")
     for title in ("model", "version", "aliases", "checkpoint", "promoted", "by", "taken back or rejected"):
-        table.add_column(title)
+        table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(
             row["name"], str(row["version"]), ", ".join(row["aliases"]), row["checkpoint"][:12],

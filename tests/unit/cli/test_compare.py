@@ -40,6 +40,21 @@ def test_the_table_says_which_report_is_better(tmp_path: Path, capsys: pytest.Ca
     assert "0.75 ± 0.1" in line and "0.5 ± 0.1" in line and "+0.2500" in line and line.endswith("36")
 
 
+def test_in_a_narrow_window_no_number_is_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    task = "a_task_of_a_long_name"
+    a = seal(tmp_path / "a", "new", [1, 1, 0, 1] * 90, task=task)
+    b = seal(tmp_path / "b", "old", [0, 1, 0, 1] * 90, task=task)
+    assert run_app(["compare", a, b, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"][f"{task}/acc"]
+    assert run_app(["compare", a, b]) == 0
+    shown = capsys.readouterr().out
+    assert f"{found['low']:+.4f} to {found['high']:+.4f}" in shown and "…" not in shown
+    assert any(line.split()[-1] == "360" for line in shown.splitlines() if line.strip())
+
+
 @pytest.mark.parametrize(
     ("other", "arguments", "code", "words"),
     [
