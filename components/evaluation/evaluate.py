@@ -30,14 +30,13 @@ def evaluate(
     from headrace.data.corpus import splits
     from headrace.evaluation import report as reports
     from headrace.evaluation.config import EvalConfig
-    from headrace.evaluation.showing import show
+    from headrace.evaluation.showing import keep, show
     from headrace.tracking import task
 
     with task(config, {"checkpoint": checkpoint, "corpus": corpus}) as run:
         settings, folder = decode(EvalConfig, config), Path(report.path)
         manifest = reports.evaluate(checkpoint.path, report.path, settings, data=splits(corpus.path), tracker=run)
-        for name in manifest.files:
-            run.artifact(folder / name, f"evaluation/{name}".rpartition("/")[0])
+        keep(folder, manifest, run)
         show(folder, manifest, settings, page, confusion)
         run.made(report, manifest, reports.headline(manifest.facts, settings))
         report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})

@@ -33,7 +33,7 @@ def evaluate_incumbent(
     from headrace.data.corpus import splits
     from headrace.evaluation import report as reports
     from headrace.evaluation.config import EvalConfig
-    from headrace.evaluation.showing import show
+    from headrace.evaluation.showing import keep, show
     from headrace.tracking import task
 
     with task(config, {"candidate": candidate, "corpus": corpus}) as run:
@@ -46,6 +46,7 @@ def evaluate_incumbent(
             checkpoint = str(registry.fetch(version))
             manifest = reports.evaluate(checkpoint, report.path, settings, data=splits(corpus.path), tracker=run)
             run.made(report, manifest, f"version {version.number}")
+        keep(Path(report.path), manifest, run)
         show(Path(report.path), manifest, settings, page, confusion)
         report.metadata.update({name: metric.value for name, metric in manifest.facts.metrics.items()})
         report.metadata.update(incumbent_of=candidate.metadata["digest"], model=model)

@@ -1,4 +1,4 @@
-"""A report as Kubeflow's own pages show it: the page, and answers by what was right."""
+"""A report as MLflow keeps it and as Kubeflow's own pages show it: the page, and answers by what was right."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,15 @@ from headrace.evaluation.config import EvalConfig
 from headrace.evaluation.confusion import first
 from headrace.evaluation.report import PAGE, read_confusions
 from headrace.pages.outputs import write_page
+from headrace.tracking import Tracker
 
 NOTHING = "<!doctype html><meta charset='utf-8'><p>There is no version to beat yet.</p>\n"
+
+
+def keep(report: Path, manifest: Manifest, tracker: Tracker) -> None:
+    """Keep the files of a sealed report with the run, under `evaluation`."""
+    for name in manifest.files:
+        tracker.artifact(report / name, f"evaluation/{name}".rpartition("/")[0])
 
 
 def show(report: Path, manifest: Manifest, config: EvalConfig, page: Any, confusion: Any) -> None:

@@ -8,13 +8,13 @@ from kfp import dsl
 
 from components.evaluation.evaluate import evaluate
 from components.evaluation.evaluate_incumbent import evaluate_incumbent
-from headrace import storage
-from headrace.artifacts import EvalReport
+from headrace import registry, storage
+from headrace.artifacts import EvalReport, Verdict
 from headrace.config import encode
 from headrace.data.corpus import CorpusConfig, gather_corpus
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.scores import read_examples, score_file
-from headrace.tracking import client, experiment_id
+from headrace.tracking import client, experiment_id, nested_run
 from pipelines.caching import confirm
 
 
@@ -46,12 +46,41 @@ def test_an_evaluation_is_shown_by_kubeflow_and_kept_by_mlflow(mlflow_store: Pat
     assert right == sum(example.scores["acc"] for example in examples)
     (run,) = [run for run in client().search_runs([experiment_id()]) if "piqa/acc" in run.data.metrics]
     assert run.data.metrics["piqa/acc_stderr"] == facts.metrics["piqa/acc"].stderr
-    kept = {
-        file.path
-        for folder in ("", "/scores")
-        for file in client().list_artifacts(run.info.run_id, f"evaluation{folder}")
-    }
-    assert {"evaluation/report.html", "evaluation/evaluation.json", "evaluation/scores/piqa.parquet"} <= kept
+    assert {"report.html", "evaluation.json", "scores/piqa.parquet"} <= kept(run.info.run_id)
+
+
+def kept(run_id: str) -> set[str]:
+    """Files that MLflow has of an evaluation."""
+    found = (file for folder in ("", "/scores") for file in client().list_artifacts(run_id, f"evaluation{folder}"))
+    return {file.path.removeprefix("evaluation/") for file in found}
+
+
+def test_the_version_to_beat_is_measured_shown_and_kept_as_the_candidate_is(
+    mlflow_store: Path, seal: Callable[..., Path]
+) -> None:
+    (mlflow_store / "text.jsonl").write_text('{"text": "a wheel"}\n{"text": "a mill"}\n')
+    gather_corpus(CorpusConfig(files={"text": str(mlflow_store / "text.jsonl")}), mlflow_store / "corpus")
+    first, second = (seal(mlflow_store / name, step=n) for n, name in enumerate(("first", "second")))
+    digests = [storage.read_manifest(uri).digest for uri in (first, second)]
+    with storage.writing(mlflow_store / "verdict") as tree:
+        tree.commit(Verdict(passed=True, candidate=digests[0], champion=None, model="gptj", rules=()))
+    registry.promote("gptj", str(first), str(mlflow_store / "verdict"), run_id=nested_run("run", "promote"))
+    report, page = dsl.Metrics(uri=str(mlflow_store / "report")), dsl.HTML(uri=str(mlflow_store / "page"))
+    evaluate_incumbent.python_func(
+        candidate=dsl.Model(uri=str(second), metadata={"digest": digests[1]}),
+        corpus=dsl.Dataset(uri=str(mlflow_store / "corpus")),
+        model="gptj",
+        config=encode(EvalConfig(perplexity={"text": "text"})),
+        report=report,
+        page=page,
+        confusion=dsl.ClassificationMetrics(uri=str(mlflow_store / "confusion")),
+    )
+    facts = storage.read(report.path, EvalReport).facts
+    assert facts.checkpoint == digests[0]
+    assert report.metadata["text/perplexity"] == facts.metrics["text/perplexity"].value
+    assert Path(page.path).read_bytes() == (Path(report.path) / "report.html").read_bytes()
+    (run,) = [run for run in client().search_runs([experiment_id()]) if "text/perplexity" in run.data.metrics]
+    assert {"report.html", "evaluation.json", "scores/text.parquet"} <= kept(run.info.run_id)
 
 
 def test_where_there_is_no_version_to_beat_the_page_says_so(mlflow_store: Path, seal: Callable[..., Path]) -> None:
