@@ -131,6 +131,27 @@ class TestChain:
         assert answer["choices"][0]["text"].strip() == text.strip()
         assert card["id"] == "colours"
 
+    def test_the_champion_is_exported_and_answers_in_plain_transformers(
+        self, project: Path, first: dict[str, Any]
+    ) -> None:
+        (prompt, text), *_ = first["facts"]["deploy/endpoint"]["answers"].items()
+        done = headrace(project, "convert", "export", "colours@champion", "exported")
+        assert done.returncode == 0, done.stderr
+        script = (
+            "import json, sys\nsys.modules['headrace'] = None\nimport transformers\n"
+            "pipe = transformers.pipeline('text-generation', model='exported', trust_remote_code=True)\n"
+            f"print(json.dumps(pipe({prompt!r})[0]['generated_text']))"
+        )
+        made = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=project,
+            env={**surroundings(), "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(project / "modules")},
+            capture_output=True,
+            text=True,
+        )
+        assert made.returncode == 0, made.stderr
+        assert json.loads(made.stdout.splitlines()[-1]).removeprefix(prompt).strip() == text.strip()
+
     def test_its_runs_are_browsed_in_mlflow(self, project: Path, first: dict[str, Any]) -> None:
         with answering(project, "/health", "ui") as url:
             asked = {"run_id": first["mlflow"]["run_id"]}

@@ -1,13 +1,20 @@
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from headrace import storage
-from headrace.artifacts import EvalReport, MaskContract, Metric
+from headrace.artifacts import MODEL_FILE, EvalReport, MaskContract, Metric
 from headrace.cli.app import run_app
 from headrace.models.pretrained import load
 from tests.serving_checkpoint import write_checkpoint
+
+SHAPE = ("n_positions", "n_embd", "n_layer", "n_head", "n_inner", "rotary_dim", "vocab_size")
+THEIRS = {"model_type", "activation_function", "layer_norm_epsilon", "bos_token_id", "eos_token_id", *SHAPE}
+"""What a configuration of GPT-J says that knows nothing of masks."""
 
 
 @pytest.mark.parametrize("mask", ["causal", "prefix"])
@@ -28,6 +35,25 @@ def test_a_checkpoint_exported_and_imported_again_is_the_same_model(
     with torch.no_grad():
         torch.testing.assert_close(after.model(tokens_BT), before.model(tokens_BT), rtol=0, atol=0)
     assert after.tokenizer_file.read_bytes() == before.tokenizer_file.read_bytes()
+
+
+def test_a_checkpoint_with_tables_of_ones_is_imported_with_the_mask_they_stood_for(tmp_path: Path) -> None:
+    """As GPT-JT was published: its prompt is seen whole because `attn.bias` hides nothing."""
+    write_checkpoint(tmp_path / "ours", "causal")
+    for name, bias, mask in (("ones", torch.ones, "prefix"), ("triangle", lower_triangle, "causal")):
+        assert run_app(["convert", "export", str(tmp_path / "ours"), str(tmp_path / name)]) == 0
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        (tmp_path / name / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k in THEIRS}))
+        weights = load_file(tmp_path / name / MODEL_FILE)
+        room = (1, 1, config["n_positions"], config["n_positions"])
+        tables = {f"transformer.h.{n}.attn.bias": bias(room, dtype=torch.bool) for n in range(config["n_layer"])}
+        save_file(weights | tables, tmp_path / name / MODEL_FILE, metadata={"format": "pt"})
+        assert run_app(["convert", "import", str(tmp_path / name), str(tmp_path / f"{name}-again")]) == 0
+        assert load(tmp_path / f"{name}-again").checkpoint.facts.mask == mask
+
+
+def lower_triangle(shape: tuple[int, ...], **options: Any) -> torch.Tensor:
+    return torch.ones(shape, **options).tril()
 
 
 def test_a_card_names_licence_data_and_what_reports_measured(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import ConfigError, DataError
+from headrace import buckets
+from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.evaluation.rows import split_context
 from headrace.evaluation.sources import companions, question, read_task, state, uris
 
@@ -136,3 +137,25 @@ def test_a_data_set_is_found_by_its_name_on_the_hub(tmp_path: Path) -> None:
 def test_what_comes_in_files_of_its_own_is_not_sought_on_the_hub(kind: str) -> None:
     with pytest.raises(ConfigError, match="comes in files of its own"):
         read_task(kind, ["hub:ought/raft"])
+
+
+def test_tasks_and_what_lies_beside_them_are_read_out_of_a_bucket(bucket: str, tmp_path: Path) -> None:
+    raft = {"name": "t", "data_columns": ["Tweet", "ID"], "label_columns": {"Label": ["no", "yes"]}}
+    files = {
+        "valid.jsonl": json.dumps(PIQA) + "\n",
+        "valid-labels.lst": "1\n",
+        "t/task.json": json.dumps(raft),
+        "t/train.csv": "Tweet,Label,ID\nIt turns.,yes,0\n",
+        "prompt_construction_settings.jsonl": '{"t": ["Tweet"]}\n{"t": "Tell."}\n',
+    }
+    for name, text in files.items():
+        buckets.write_bytes(f"{bucket}/{name}", text.encode())
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for kind, name, count in (("piqa", "valid.jsonl", 2), ("raft", "t/task.json", 3)):
+        assert read_task(kind, [f"{bucket}/{name}"]) == read_task(kind, [str(tmp_path / name)])
+        assert state(kind, f"{bucket}/{name}") == state(kind, str(tmp_path / name))
+        assert len(state(kind, f"{bucket}/{name}")) == count
+    with pytest.raises(HeadraceError, match=r"absent\.jsonl") as caught:
+        read_task("piqa", [f"{bucket}/absent.jsonl"])
+    assert "\n" not in str(caught.value)

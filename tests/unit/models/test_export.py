@@ -1,5 +1,6 @@
 """Exported directories in transformers itself: its loader, its generation, its pipeline."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def test_the_quick_start_of_a_model_card_answers_in_five_tokens(tmp_path: Path, 
     save_hf(make_model(), tmp_path / "ours", tokenizer_file, mask="prefix")
     # The task is named because transformers asks the hub for it otherwise.
     pipe = transformers.pipeline("text-generation", model=str(tmp_path / "ours"))
+    said = json.loads((tmp_path / "ours" / "generation_config.json").read_text())
+    assert (said["max_new_tokens"], said["temperature"], said["top_k"]) == (5, 1.0, 1)
     prompt = '"the franc!" Is it positive? A:'
     answer = pipe(prompt)[0]["generated_text"]
     assert pipe(prompt)[0]["generated_text"] == answer
