@@ -6,7 +6,7 @@ kind. Its own digest identifies the artifact: equal digests mean equal bytes, fa
 lineage is a walk from digest to digest. A directory without a manifest does not exist.
 """
 
-from headrace.artifacts.data import Corpus, DataSummary, Exclusions, Signatures, Tokenizer, TokenShards
+from headrace.artifacts.data import Corpus, DataSummary, Exclusions, LookedFor, Signatures, Tokenizer, TokenShards
 from headrace.artifacts.evaluation import EvalReport, Metric, Rule, Verdict
 from headrace.artifacts.files import LEDGER_FILE, MANIFEST, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, TOKENIZER_FILE
 from headrace.artifacts.manifest import KINDS, FileEntry, Manifest, summary
@@ -28,6 +28,7 @@ __all__ = [
     "EvalReport",
     "Exclusions",
     "FileEntry",
+    "LookedFor",
     "Manifest",
     "MaskContract",
     "Metric",

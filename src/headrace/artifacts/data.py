@@ -31,6 +31,17 @@ class Tokenizer:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LookedFor:
+    """Evaluation items of one split, looked for in training documents."""
+
+    files: tuple[str, ...]
+    """SHA-256 of each file that they were read from, and of those read with them, sorted."""
+    items: int
+    unchecked: int
+    """Items among them too short to be looked for, or made of nothing but what many share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Signatures:
     """What is compared of the documents of one file: digests, MinHash signatures, overlaps with evaluation items."""
 
@@ -54,8 +65,8 @@ class Signatures:
     """Evaluation items given."""
     unchecked: int
     """Items among them too short to be looked for, or made of nothing but what many share."""
-    item_files: tuple[str, ...] = ()
-    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""
+    looked_for: dict[str, LookedFor] = field(default_factory=dict)
+    """Evaluation items by the split that they are from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +93,8 @@ class Exclusions:
     """By source: `documents`, `words` and `bytes` compared, and those excluded by reason."""
     config: dict[str, Any]
     """The encoded `FilterConfig`."""
-    item_files: tuple[str, ...] = ()
-    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""
+    looked_for: dict[str, LookedFor] = field(default_factory=dict)
+    """Evaluation items by the split that they are from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,5 +134,5 @@ class DataSummary:
     quarantined: int
     mixture_off_points: float | None
     """How far the realised share of a source is off its weight, at most, in points; None without a mixture."""
-    item_files: tuple[str, ...] = ()
-    """SHA-256 of each file that evaluation items were read from to be looked for, sorted."""
+    looked_for: dict[str, LookedFor] = field(default_factory=dict)
+    """Evaluation items by the split that they are from."""

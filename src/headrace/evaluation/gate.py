@@ -10,6 +10,7 @@ from pathlib import Path
 from headrace import registry, storage
 from headrace.artifacts import EvalReport, Manifest, Rule, Verdict
 from headrace.evaluation import guarantees, rules
+from headrace.evaluation.clean_data import decontaminated
 from headrace.evaluation.evidence import NOTHING, Evidence, as_evidence, read_evidence
 from headrace.evaluation.policy import GateConfig
 from headrace.evaluation.rules import CHAMPION, References
@@ -123,7 +124,7 @@ def _guarantees(candidate: Stored[EvalReport], evidence: Evidence, config: GateC
         yield guarantees.fast_enough(candidate.facts.checkpoint, evidence.endpoint, config.max_latency_ms)
     if config.min_items_checked is not None:
         share = config.min_items_checked
-        yield guarantees.decontaminated(candidate, evidence.checkpoint, evidence.data, share, config.vouched)
+        yield decontaminated(candidate, evidence.checkpoint, evidence.data, share, config.vouched)
     if config.certificate is not None:
         yield guarantees.resumable(evidence.checkpoint, evidence.certificate)
 

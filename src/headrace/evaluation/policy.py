@@ -51,8 +51,8 @@ class GateConfig:
     max_latency_ms: float | None = None
     """Most milliseconds that the median probe of the candidate's rehearsal may take; None asks for no rehearsal."""
     min_items_checked: float | None = None
-    """No document trained on may overlap with an evaluation item, and this share of the items, 0 to 1, must have
-    been looked for; None asks for no report on the data."""
+    """No document trained on may overlap with an evaluation item, and this share of the items of everything that is
+    measured, 0 to 1, must have been looked for; None asks for no report on the data."""
     data_reports: tuple[str, ...] = ()
     """Where reports on the training data lie, besides what the chain itself reports: a chain that prepares no data
     has no other. They must cover every stage, pretraining too."""

@@ -21,6 +21,7 @@ from headrace.models.export import save_hf
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.models.pretrained import save_weights
 from headrace.storage import Stored
+from tests.evidence import FINGERPRINT, Case
 
 SENTENCES = [
     "The river carries water to the wheel, and the wheel turns the millstone.",
@@ -30,9 +31,6 @@ SENTENCES = [
     "How do I ready a guinea pig cage? Provide a few inches of bedding made of ripped paper.",
     "Prices in Norway are given in the krone; naïve café owners in Zürich say so: \U0001f600.",
 ]
-
-FINGERPRINT = "5" * 64
-"""Of the file that every report of `report` was measured on."""
 
 
 @pytest.fixture(scope="session")
@@ -118,3 +116,9 @@ def report(tmp_path: Path) -> Callable[..., Stored[EvalReport]]:
         return storage.read(tmp_path / f"{checkpoint}-{data}", EvalReport)
 
     return sealed
+
+
+@pytest.fixture
+def case(tmp_path: Path, report: Callable[..., Stored[EvalReport]]) -> Case:
+    """A candidate with all the evidence that a policy can ask for."""
+    return Case(tmp_path, report)

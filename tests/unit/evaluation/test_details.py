@@ -64,11 +64,11 @@ def test_all_that_is_measured_on_a_corpus_is_looked_for_in_it(corpus: Path, tmp_
         ("piqa", "piqa"), ("raft", "tweets"), ("exam", "exam"), ("prose", "prose"),
     }  # fmt: skip
     assert len(measured) == 2 + 3 + 1 + 1  # rows and labels; rows, task and settings; one each
-    assert {one.fingerprint for one in measured} == {*item_files(corpus)}
+    assert {one.fingerprint for one in measured} == {file for files in item_files(corpus).values() for file in files}
 
 
 def test_a_file_that_differs_by_a_byte_is_another(corpus: Path, tmp_path: Path) -> None:
-    looked_for = item_files(corpus)
+    looked_for = item_files(corpus)["prose"]
     (tmp_path / "prose.jsonl").write_text('{"text": "two"}\n')
     files = {"prose": str(tmp_path / "prose.jsonl")}
     gather_corpus(CorpusConfig(files=files), tmp_path / "later")

@@ -14,13 +14,14 @@ Shape letters: D documents, W words, N n-grams of the items.
 
 import hashlib
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from headrace.artifacts import LookedFor
 from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words
 
 FILTER_BITS = 22
@@ -73,11 +74,25 @@ class EvaluationIndex:
         """Equal for equal items that are looked for in the same way."""
         self._tables = {length: _Table(parts, shared_items) for length, parts in sorted(tables.items())}
         known = [table.items for table in self._tables.values()]
-        self.unchecked = len(self.names) - len(np.unique(np.concatenate([*known, np.empty(0, np.int64)])))
+        self._known = np.unique(np.concatenate([*known, np.empty(0, np.int64)])).tolist()
+        self.unchecked = len(self.names) - len(self._known)
         """Items too short to be looked for, or made of nothing but what many share."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def looked_for(self, files: Mapping[str, Sequence[str]]) -> dict[str, LookedFor]:
+        """Items by split, as their ids `SPLIT:LINE` begin.
+
+        Args:
+            files: Fingerprints of the files of each split.
+        """
+        items = Counter(name.rpartition(":")[0] for name in self.names)
+        checked = Counter(self.names[number].rpartition(":")[0] for number in self._known)
+        return {
+            split: LookedFor(files=tuple(told), items=items[split], unchecked=items[split] - checked[split])
+            for split, told in files.items()
+        }
 
     def find(self, words: Words, texts: Sequence[str]) -> list[Overlap]:
         """Overlaps of a batch, in the order of documents and items.

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace import storage
-from headrace.artifacts import Exclusions, Manifest
+from headrace.artifacts import Exclusions, LookedFor, Manifest
 from headrace.config import encode
 from headrace.data.documents import Document
 from headrace.data.filtering.duplicates import first_equals, near_duplicates
@@ -67,7 +67,7 @@ def filter_documents(signature_uris: Sequence[str | Path], output_uri: str | Pat
             overlapping=len(overlapping),
             items=pieces[0].facts.items,
             unchecked=pieces[0].facts.unchecked,
-            item_files=pieces[0].facts.item_files,
+            looked_for=pieces[0].facts.looked_for,
             sources=corpus.count(kinds_D),
             config=encode(config),
         )
@@ -83,15 +83,15 @@ def _check(pieces: Sequence[OpenSignatures], config: FilterConfig) -> None:
             made = piece.facts.scheme or "without MinHash"
             raise MismatchError(f"{piece.uri} was signed {made}, not {config.scheme()}. Sign the documents again.")
         wanted = config.contamination != "off"
-        if wanted and (not piece.facts.evaluation or _looked_for(piece) != _looked_for(pieces[0])):
+        if wanted and (not piece.facts.evaluation or _sought(piece) != _sought(pieces[0])):
             raise MismatchError(
                 f"{piece.uri} was not checked against the evaluation items of {pieces[0].uri} with "
                 f"contamination={config.contamination!r}. Sign all files against the same items."
             )
 
 
-def _looked_for(piece: OpenSignatures) -> tuple[str, tuple[str, ...]]:
-    return piece.facts.evaluation, piece.facts.item_files
+def _sought(piece: OpenSignatures) -> tuple[str, dict[str, LookedFor]]:
+    return piece.facts.evaluation, piece.facts.looked_for
 
 
 class _Corpus:

@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,17 @@ def evaluation_items(corpus_path: str | Path) -> Iterator[tuple[str, str]]:
                 yield f"{split}:{number}", text
 
 
-def item_files(corpus_path: str | Path) -> tuple[str, ...]:
-    """Fingerprints of the files that `evaluation_items` reads, and of those read with them, sorted.
+def item_files(corpus_path: str | Path) -> dict[str, tuple[str, ...]]:
+    """Fingerprints of the files that `evaluation_items` reads, and of those read with them, sorted, by split.
 
     By them an evaluation finds whether its own files are among those that were looked for.
     """
-    named = [uri for files in _held_out(corpus_path).values() for uri in files]
-    beside = [other for uri in named if not hub.is_hub(uri) for other in companions(uri)]
-    return tuple(sorted({fingerprint(uri) for uri in (*named, *beside)}))
+    return {split: _fingerprints(files) for split, files in _held_out(corpus_path).items()}
+
+
+def _fingerprints(files: Sequence[str]) -> tuple[str, ...]:
+    beside = [other for uri in files if not hub.is_hub(uri) for other in companions(uri)]
+    return tuple(sorted({fingerprint(uri) for uri in (*files, *beside)}))
 
 
 def _held_out(corpus_path: str | Path) -> dict[str, list[str]]:

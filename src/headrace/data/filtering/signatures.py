@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace import storage
-from headrace.artifacts import Manifest, Signatures
+from headrace.artifacts import LookedFor, Manifest, Signatures
 from headrace.data.documents import Document
 from headrace.data.filtering.contamination import EvaluationIndex
 from headrace.data.filtering.duplicates import digest, sign_words, signature_version
@@ -107,7 +107,7 @@ def sign(
     config: FilterConfig,
     *,
     evaluation: Iterable[tuple[str, str]] = (),
-    item_files: Sequence[str] = (),
+    item_files: Mapping[str, Sequence[str]] = {},
     parents: Mapping[str, str] | None = None,
     quarantine: Checked | None = None,
     progress: Callable[[str], None] = lambda text: None,
@@ -119,7 +119,7 @@ def sign(
         output_uri: Where to write.
         config: The same for all parts of a corpus.
         evaluation: Id and text of each evaluation item; the same for all parts.
-        item_files: Fingerprints of the files that they were read from.
+        item_files: Fingerprints of the files that they were read from, by split, which their ids begin with.
         parents: Digests of the artifacts that the documents come from.
         quarantine: What the reader of `documents` fills; refused where it holds too much.
         progress: Told how many documents are done.
@@ -137,8 +137,8 @@ def sign(
                 progress(f"{writer.sources.total():,} documents")
         if quarantine is not None:
             quarantine.check()
-        looked_for = {"evaluation": index.digest, "item_files": tuple(item_files)} if wanted else {"evaluation": ""}
-        return tree.commit(writer.facts(**looked_for), parents)
+        sought, looked_for = (index.digest, index.looked_for(item_files)) if wanted else ("", {})
+        return tree.commit(writer.facts(sought, looked_for), parents)
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
@@ -209,7 +209,7 @@ class _Writer:
         self._signed += int(rows["signed"].sum())
         return rows
 
-    def facts(self, **looked_for: Any) -> Signatures:
+    def facts(self, evaluation: str, looked_for: dict[str, LookedFor]) -> Signatures:
         """What the files hold."""
         return Signatures(
             documents=self.sources.total(),
@@ -219,9 +219,10 @@ class _Writer:
             signed=self._signed,
             permutations=self.config.permutations if self.config.near else 0,
             scheme=self.config.scheme(),
+            evaluation=evaluation,
             items=len(self.index),
             unchecked=self.index.unchecked,
-            **looked_for,
+            looked_for=looked_for,
         )
 
 

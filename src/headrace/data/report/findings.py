@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from headrace.artifacts import DataSummary
+from headrace.artifacts import DataSummary, LookedFor
 from headrace.errors import ConfigError
 
 REASONS = ("exact", "near", "contaminated")
@@ -74,8 +74,8 @@ class DataReport:
     """Evaluation items looked for."""
     unchecked: int = 0
     """Items among them that could not be looked for."""
-    item_files: tuple[str, ...] = ()
-    """SHA-256 of each file that evaluation items were read from."""
+    looked_for: dict[str, LookedFor] = field(default_factory=dict)
+    """Evaluation items by the split that they are from."""
     quarantined: int = 0
     mixture: dict[str, Mixed] = field(default_factory=dict)
     exclusions: list[dict[str, Any]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class DataReport:
 
     def summary(self) -> DataSummary:
         """The totals."""
-        names = ("documents", "tokens", *REASONS, "overlapping", "items", "item_files", "quarantined")
+        names = ("documents", "tokens", *REASONS, "overlapping", "items", "looked_for", "quarantined")
         off = max((100 * abs(one.share - one.weight) for one in self.mixture.values()), default=None)
         return DataSummary(**{name: getattr(self, name) for name in names}, mixture_off_points=off)
 

@@ -98,7 +98,7 @@ def measure(
 
 def _filtered(exclusions: OpenExclusions) -> dict[str, Any]:
     facts = exclusions.facts
-    names = (*REASONS, "overlapping", "items", "unchecked", "item_files")
+    names = (*REASONS, "overlapping", "items", "unchecked", "looked_for")
     near = (record for record in exclusions.records() if record["kind"] != "contaminated")
     return {
         "compared": facts.documents,

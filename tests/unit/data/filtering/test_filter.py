@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace import storage
-from headrace.artifacts import Exclusions, Signatures
+from headrace.artifacts import Exclusions, LookedFor, Signatures
 from headrace.data.documents import Document
 from headrace.data.filtering import signatures
 from headrace.data.filtering.filter import FilterConfig, OpenExclusions, filter_documents, load_exclusions, sign
@@ -194,8 +194,8 @@ def test_signatures_of_other_schemes_or_items_are_not_compared(tmp_path: Path) -
     config = FilterConfig()
     sign(PAIR, tmp_path / "a", config, evaluation=[("exam:1", ITEM)])
     sign(PAIR, tmp_path / "b", config, evaluation=[("exam:1", "other " * 13)])
-    sign(PAIR, tmp_path / "c", config, evaluation=[("exam:1", ITEM)], item_files=["f" * 64])
-    sign(PAIR, tmp_path / "off", FilterConfig(contamination="off"), item_files=["f" * 64])
+    sign(PAIR, tmp_path / "c", config, evaluation=[("exam:1", ITEM)], item_files={"exam": ["f" * 64]})
+    sign(PAIR, tmp_path / "off", FilterConfig(contamination="off"), item_files={"exam": ["f" * 64]})
     out = tmp_path / "exclusions"
     with pytest.raises(MismatchError, match=r"signed rensa \d+: 128 x 5 words, seed 0, text, not .* seed 1"):
         filter_documents([tmp_path / "a"], out, FilterConfig(seed=1))
@@ -207,8 +207,9 @@ def test_signatures_of_other_schemes_or_items_are_not_compared(tmp_path: Path) -
     with pytest.raises(ConfigError, match="no signatures"):
         filter_documents([], out, config)
     assert not out.exists()
-    assert filter_documents([tmp_path / "c"], out, config).facts.item_files == ("f" * 64,)
-    assert storage.read(tmp_path / "off", Signatures).facts.item_files == ()
+    expected = {"exam": LookedFor(files=("f" * 64,), items=1, unchecked=0)}
+    assert filter_documents([tmp_path / "c"], out, config).facts.looked_for == expected
+    assert storage.read(tmp_path / "off", Signatures).facts.looked_for == {}
 
 
 def test_what_was_altered_is_refused(tmp_path: Path) -> None:

@@ -61,4 +61,4 @@ def test_the_files_of_items_are_told_by_what_they_hold_with_those_beside_them(tm
     files = {"piqa": str(tmp_path / "valid.jsonl"), "text": str(tmp_path / "text.jsonl")}
     gather_corpus(CorpusConfig(files=files), tmp_path / "corpus")
     expected = {hashlib.sha256(held[name]).hexdigest() for name in ("valid.jsonl", "valid-labels.lst")}
-    assert item_files(tmp_path / "corpus") == tuple(sorted(expected))
+    assert item_files(tmp_path / "corpus") == {"piqa": tuple(sorted(expected))}

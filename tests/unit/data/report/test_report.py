@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace.artifacts import LookedFor
 from headrace.config import decode
 from headrace.data.documents import Document
 from headrace.data.filtering.filter import FilterConfig, filter_documents, sign
@@ -74,7 +75,7 @@ def exclusions(tmp_path: Path) -> str:
         for n, text in enumerate(texts, start=1)
     ]
     config = FilterConfig(jaccard=0.7)
-    sign(documents, tmp_path / "signed", config, evaluation=EXAM, item_files=["f" * 64])
+    sign(documents, tmp_path / "signed", config, evaluation=EXAM, item_files={"exam": ["f" * 64]})
     filter_documents([tmp_path / "signed"], tmp_path / "exclusions", config)
     return str(tmp_path / "exclusions")
 
@@ -111,7 +112,7 @@ def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions:
     assert (report.documents, report.tokens) == (47, text.tokens + instructions.tokens)
     assert (report.compared, report.exact, report.near, report.contaminated) == (6, 2, 1, 1)
     assert (report.overlapping, report.items, report.unchecked) == (1, 2, 1)
-    assert manifest.facts.item_files == ("f" * 64,)
+    assert manifest.facts.looked_for == {"exam": LookedFor(files=("f" * 64,), items=1, unchecked=1)}
     assert report.sources["pile/0"].compared == 3 and report.sources[NASTY[:8]].excluded == 2
     assert report.mixture == {
         "pile": Mixed(weight=0.75, tokens=740, share=0.74),
