@@ -20,7 +20,8 @@ def evaluation_items(corpus_path: str | Path) -> Iterator[tuple[str, str]]:
 
     A record's text is all of its strings, joined: a context and each of its endings, a question and its answer.
     A split of several files counts its lines through. A `.txt` file is one item. Where a task of RAFT is named by
-    its `task.json`, which is no item, its rows are counted.
+    its `task.json`, which is no item, its rows are counted; of a task of Natural-Instructions its instances are,
+    without its definition and examples.
     """
     for split, files in _held_out(corpus_path).items():
         lines = (line for name in files for line in _records(name))
@@ -55,6 +56,8 @@ def _records(name: str) -> Iterator[str]:
     elif name.rpartition("/")[2] == TASK_FILE and is_file(rows_file(name)):
         rows = csv.reader(io.StringIO(_whole(rows_file(name)), newline=""))
         yield from (" \n".join(row) for row in itertools.islice(rows, 1, None))  # the first names the columns
+    elif name.endswith(".json"):
+        yield from _instances(_whole(name))
     else:
         yield from (_text(line, name, number) for number, line in enumerate(read_lines(name), start=1))
 
@@ -65,6 +68,19 @@ def _text(line: bytes, name: str, number: int) -> str:
         return " \n".join(_strings(json.loads(text))) if text.strip() else ""
     except (ValueError, RecursionError):
         return text  # the step that evaluates refuses such a line; here its words are all that matters
+
+
+def _instances(text: str) -> Iterator[str]:
+    """Inputs and outputs of a task of Natural-Instructions; all of another value, or the text of a broken one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        yield text
+        return
+    found = value.get("Instances") if isinstance(value, dict) else None
+    for one in found if isinstance(found, list) else [value]:
+        instance = isinstance(found, list) and isinstance(one, dict)
+        yield " \n".join(_strings([one.get("input"), one.get("output")] if instance else one))
 
 
 def _whole(name: str) -> str:

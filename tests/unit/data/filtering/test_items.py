@@ -4,6 +4,8 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
+
 from headrace.data.corpus import CorpusConfig, gather_corpus
 from headrace.data.filtering.items import evaluation_items, item_files
 from headrace.data.filtering.words import split_words
@@ -43,6 +45,34 @@ def test_the_rows_of_a_task_that_its_description_names_are_items(tmp_path: Path)
     (tmp_path / "tweets" / "train.csv").write_text("")
     gather_corpus(CorpusConfig(files={"raft": str(tmp_path / "tweets" / "task.json")}), tmp_path / "none")
     assert list(evaluation_items(tmp_path / "none")) == []
+
+
+def test_instances_of_natural_instructions_are_items_however_their_file_is_laid_out(tmp_path: Path) -> None:
+    instances = [{"id": "task1-a", "input": "Mill flour", "output": ["with water", "by hand"]}, {"input": "Turn"}]
+    task = {"Definition": ["Say how."], "Positive Examples": [{"input": "a", "output": "b"}], "Instances": instances}
+    for indent in (None, 4):
+        (tmp_path / "task1_mill.json").write_text(json.dumps(task, indent=indent))
+        gather_corpus(CorpusConfig(files={"ni": str(tmp_path / "task1_mill.json")}), tmp_path / f"corpus-{indent}")
+        assert list(evaluation_items(tmp_path / f"corpus-{indent}")) == [
+            ("ni:1", "Mill flour \nwith water \nby hand"),
+            ("ni:2", "Turn"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("[3, {", ["[3, {"]),
+        ('{"a": ["one", 2], "b": "two"}', ["one \ntwo"]),
+        ('{"Instances": ["one", 2]}', ["one"]),
+    ],
+)
+def test_a_file_of_another_schema_is_looked_for_as_far_as_it_has_words(
+    text: str, items: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "task1.json").write_text(text)
+    gather_corpus(CorpusConfig(files={"ni": str(tmp_path / "task1.json")}), tmp_path / "corpus")
+    assert [text for _, text in evaluation_items(tmp_path / "corpus")] == items
 
 
 def test_rows_of_a_data_set_by_name_are_items(tmp_path: Path) -> None:
