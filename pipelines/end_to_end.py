@@ -27,7 +27,7 @@ def end_to_end(
 ):
     """Prepare data, pretrain, finetune, evaluate both, and promote and serve the better one."""
     with tracked():
-        gathered = gather(config=corpus)
+        gathered = gather(config=corpus, evaluation=evaluation)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
         encoded = encode(gathered, made.outputs["tokenizer"], filtering, shards, instruct)
         text, instructions = join(encoded, "text"), join(encoded, "instructions")

@@ -28,7 +28,7 @@ def finetuning(corpus: dict, filtering: dict, shards: dict, base: str, ul2: dict
     """Fetch the base model, encode a corpus with its tokenizer, finetune and evaluate."""
     with tracked():
         fetched = fetch(reference=base)
-        data = prepared(corpus, fetched.outputs["tokenizer"], filtering, shards, instruct)
+        data = prepared(corpus, fetched.outputs["tokenizer"], filtering, shards, instruct, evaluation)
         taught = teach(data, fetched.outputs["checkpoint"], ul2, instruct)
         evaluate(
             checkpoint=taught.outputs["checkpoint"],

@@ -64,8 +64,10 @@ def join(encoded: Encoded, split: str) -> PipelineTask:
     return joined.set_display_name(f"combine {split}".strip())
 
 
-def prepared(corpus: dict, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict) -> Prepared:
+def prepared(
+    corpus: dict, tokenizer: dsl.Artifact, filtering: dict, shards: dict, training: dict, evaluation: dict
+) -> Prepared:
     """Gather a corpus and encode its text and instructions with a tokenizer that exists."""
-    gathered = gather(config=corpus)
+    gathered = gather(config=corpus, evaluation=evaluation)
     encoded = encode(gathered, tokenizer, filtering, shards, training)
     return Prepared(gathered, tokenizer, join(encoded, "text"), join(encoded, "instructions"), encoded.report)

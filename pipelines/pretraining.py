@@ -14,7 +14,7 @@ from pipelines.preparation import encode, join
 def pretraining(corpus: dict, tokenizer: dict, filtering: dict, shards: dict, pretraining: dict, evaluation: dict):
     """Gather, tokenize, pretrain and evaluate."""
     with tracked():
-        gathered = gather(config=corpus)
+        gathered = gather(config=corpus, evaluation=evaluation)
         made = train_tokenizer(corpus=gathered.outputs["corpus"], config=tokenizer)
         encoded = encode(gathered, made.outputs["tokenizer"], filtering, shards, pretraining)
         base = pretrain(

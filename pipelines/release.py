@@ -75,7 +75,7 @@ def release(
         judge_and_promote(
             fetch(reference=candidate).set_display_name("fetch candidate").outputs["checkpoint"],
             fetch(reference=base).set_display_name("fetch base").outputs["checkpoint"],
-            gather(config=corpus).outputs["corpus"],
+            gather(config=corpus, evaluation=evaluation).outputs["corpus"],
             model,
             evaluation,
             policy,

@@ -6,22 +6,32 @@ from components.base import component
 
 
 @component
-def gather(config: dict, corpus: dsl.Output[dsl.Dataset]) -> list:
+def gather(
+    config: dict,
+    corpus: dsl.Output[dsl.Dataset],
+    evaluation: dict = {},  # noqa: B006  kfp takes no None for a dict
+) -> list:
     """Collect a corpus, or index one that lies elsewhere.
 
     Args:
         config: An encoded `CorpusConfig`.
+        evaluation: An encoded `EvalConfig`, where the chain evaluates; empty otherwise. Its tasks must find their
+            data as they need it, before days of training.
         corpus: Documents by split, or references to them.
 
     Returns:
         The pieces to tokenize, each `SPLIT=FILE` or `SPLIT:SOURCE=FILE`.
     """
     from headrace.config import decode
-    from headrace.data.corpus import CorpusConfig, gather_corpus, pieces
+    from headrace.data.corpus import CorpusConfig, gather_corpus, pieces, splits
+    from headrace.evaluation.config import EvalConfig
+    from headrace.evaluation.sources import check_tasks
     from headrace.tracking import task
 
     with task(config) as run:
         manifest = gather_corpus(decode(CorpusConfig, config), corpus.path)
+        if evaluation:
+            check_tasks(decode(EvalConfig, evaluation), splits(corpus.path))
         found = pieces(corpus.path)
         run.made(corpus, manifest, f"{len(found)} files")
     return found

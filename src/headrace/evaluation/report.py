@@ -20,7 +20,7 @@ from headrace.evaluation.lm import HeadraceLM
 from headrace.evaluation.page import page
 from headrace.evaluation.perplexity import run_perplexity
 from headrace.evaluation.scores import Example, Measured, read_examples, score_file, write_examples
-from headrace.evaluation.sources import Data, read_task, uris
+from headrace.evaluation.sources import Data, check_tasks, uris
 from headrace.evaluation.subjects import over_subjects
 from headrace.evaluation.tasks import run_task
 from headrace.models.pretrained import Pretrained, load
@@ -47,8 +47,7 @@ def evaluate(
         IntegrityError: A checkpoint that is not whole.
         TrainingError: A model that gives no finite log-likelihoods.
     """
-    for task in config.tasks.values():  # a broken file is found before a model is opened, not hours later
-        read_task(task.kind, uris(data, task.data))
+    check_tasks(config, data)  # a broken file is found before a model is opened, not hours later
     pretrained = load(checkpoint_uri, devices.pick().torch)
     lm = _open(pretrained, config)
     asked = describe(config, data)

@@ -13,7 +13,7 @@ from headrace.data.companions import is_file, label_file, raft_files
 from headrace.data.references import fingerprint
 from headrace.errors import ConfigError, DataError
 from headrace.evaluation import raft
-from headrace.evaluation.config import NATURAL_INSTRUCTIONS, RAFT
+from headrace.evaluation.config import NATURAL_INSTRUCTIONS, RAFT, EvalConfig
 from headrace.evaluation.files import parse_object, read_text
 from headrace.evaluation.natural_instructions import read_instances
 from headrace.evaluation.rows import ADAPTERS, ID, Row
@@ -47,6 +47,18 @@ def read_task(kind: str, files: Sequence[str]) -> list[Row]:
         DataError: A file that is missing or empty, a row without a field, a label outside the choices.
     """
     return [row for uri in files for row in _read_file(kind, uri)]
+
+
+def check_tasks(config: EvalConfig, data: Data) -> None:
+    """Read the rows of every task, to find a broken file before anything is computed.
+
+    Raises:
+        ConfigError: Data that `config` names and `data` has not.
+        DataError: A file that cannot be read as what its task needs.
+    """
+    for task in config.tasks.values():
+        for name in filter(None, (task.data, task.fewshot if task.num_fewshot else None)):
+            read_task(task.kind, uris(data, name))
 
 
 def question(row: Row) -> str:

@@ -183,6 +183,18 @@ def test_a_corpus_that_cannot_be_read_fails_its_stage_in_one_line(
     assert states["close"] == "done"
 
 
+def test_a_task_that_cannot_be_asked_stops_the_chain_before_anything_is_computed(
+    capsys: pytest.CaptureFixture[str], project: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "asked.jsonl").write_text('{"prompt": "Which colour?"}\n')
+    told = ["--set", f"corpus.files.heldout={tmp_path}/asked.jsonl", "--json", str(tmp_path / "told.json")]
+    code, said = refusal(capsys, "run", "pretraining", "--recipe", "tiny", *told)
+    assert code == 2
+    assert f"gather: {tmp_path}/asked.jsonl:1 has no 'target'. Add the field, or give data of this task." in said
+    states = {stage["name"]: stage["state"] for stage in json.loads((tmp_path / "told.json").read_text())["stages"]}
+    assert {name for name, state in states.items() if state == "done"} == {"close"}
+
+
 def test_debug_shows_the_traceback(project: Path) -> None:
     command = [sys.executable, "-m", "headrace.cli", "run", "nothing", "--debug"]
     done = subprocess.run(command, cwd=project, env=dict(os.environ), capture_output=True, text=True)

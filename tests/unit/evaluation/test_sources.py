@@ -1,5 +1,6 @@
 """Evaluation files in the shapes they are handed on in, and broken in every way we refuse."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import pytest
 
 from headrace import buckets
 from headrace.errors import ConfigError, DataError, HeadraceError
+from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.rows import split_context
-from headrace.evaluation.sources import companions, question, read_task, state, uris
+from headrace.evaluation.sources import check_tasks, companions, question, read_task, state, uris
 
 PIQA = {"goal": "Open a jar", "sol1": "twist it", "sol2": "eat it"}
 WINOGRANDE = {"sentence": "Ian ate because _ was hungry.", "option1": "Ian", "option2": "Dennis"}
@@ -120,6 +122,17 @@ def test_more_labels_than_rows_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a-labels.lst").write_text("1\n0\n")
     with pytest.raises(DataError, match="2 labels for the 1 rows"):
         read_task("piqa", [write(tmp_path / "a.jsonl", PIQA)])
+
+
+def test_every_file_that_a_task_reads_is_checked(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.jsonl", {**PIQA, "label": 0})
+    data = {"asked": good, "shown": write(tmp_path / "broken.jsonl", PIQA)}
+    task = TaskConfig(kind="piqa", data="asked", num_fewshot=1, fewshot="shown")
+    for tasks in ({"p": task}, {"p": dataclasses.replace(task, data="shown", fewshot="asked")}):
+        with pytest.raises(DataError, match=r"broken-labels\.lst cannot be opened"):
+            check_tasks(EvalConfig(tasks=tasks), data)
+    check_tasks(EvalConfig(tasks={"p": dataclasses.replace(task, num_fewshot=0)}), data)
+    check_tasks(EvalConfig(tasks={"p": task}), {**data, "shown": good})
 
 
 def test_a_data_set_is_found_by_its_name_on_the_hub(tmp_path: Path) -> None:
