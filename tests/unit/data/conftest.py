@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headrace import storage
 from headrace.data.documents import read_documents
 from headrace.data.shards import OpenShards, ShardConfig, open_shards, write_shards
 from headrace.data.tokenizer import TextTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
@@ -41,9 +42,13 @@ def tokenizer(tokenizer_uri: str) -> TextTokenizer:
 
 @pytest.fixture
 def shards_of(tmp_path: Path, tokenizer_uri: str) -> Callable[..., OpenShards]:
-    def make(lines: Iterable[dict[str, Any]], name: str = "shards", **config: int) -> OpenShards:
+    def make(
+        lines: Iterable[dict[str, Any]], name: str = "shards", exclusions: str | None = None, **config: int
+    ) -> OpenShards:
         corpus = write_lines(tmp_path / f"{name}.jsonl", lines)
-        write_shards(read_documents(str(corpus)), tokenizer_uri, tmp_path / name, ShardConfig(**config))
+        parents = {} if exclusions is None else {"exclusions": storage.read_manifest(exclusions).digest}
+        config_of = ShardConfig(**config)
+        write_shards(read_documents(str(corpus)), tokenizer_uri, tmp_path / name, config_of, parents=parents)
         return open_shards(tmp_path / name)
 
     return make

@@ -23,6 +23,7 @@ from headrace.data.report.findings import BINS, REASONS, DataReport, SourceRepor
 from headrace.data.report.page import page
 from headrace.data.shard_files import RECORD, OpenShards
 from headrace.data.shards import open_shards
+from headrace.errors import MismatchError
 
 QUARANTINE_FILE = "quarantine.jsonl"
 PAGE_FILE, NUMBERS_FILE = "report.html", "report.json"
@@ -52,14 +53,28 @@ def write_report(
 
     Raises:
         IntegrityError: An artifact is missing or altered.
+        MismatchError: Shards were not written without what these exclusions leave out.
         ConfigError: The mixture drew from a source without a weight.
     """
     exclusions = load_exclusions(exclusions_uri) if exclusions_uri is not None else None
-    report = measure({name: open_shards(uri) for name, uri in tokens.items()}, exclusions, weights, drawn)
+    shards = {name: open_shards(uri) for name, uri in tokens.items()}
+    if exclusions is not None:
+        _check_filtered(shards, exclusions)
+    report = measure(shards, exclusions, weights, drawn)
     with storage.writing(output_uri) as tree:
         (tree.path / NUMBERS_FILE).write_text(json.dumps(encode(report), indent=1) + "\n", encoding="utf-8")
         (tree.path / PAGE_FILE).write_text(page(report, title), encoding="utf-8")
         return tree.commit(report.summary(), report.parents)
+
+
+def _check_filtered(shards: Mapping[str, OpenShards], exclusions: OpenExclusions) -> None:
+    """Refuse shards that hold what these exclusions are said to have left out."""
+    for one in shards.values():
+        if one.stored.manifest.parents.get("exclusions") != exclusions.digest:
+            raise MismatchError(
+                f"{one.path} was not written without what exclusions {exclusions.digest[:12]} leave out. Report on "
+                "shards with their own exclusions."
+            )
 
 
 def measure(

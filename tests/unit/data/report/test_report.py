@@ -16,7 +16,7 @@ from headrace.data.report.findings import BINS, DataReport, Mixed, SourceReport,
 from headrace.data.report.page import CHARTED, page
 from headrace.data.report.report import write_report
 from headrace.data.shard_files import OpenShards
-from headrace.errors import ConfigError
+from headrace.errors import ConfigError, MismatchError
 from headrace.pages.charts import Bar, bars, histogram
 from headrace.pages.markup import element, escape, table
 
@@ -87,8 +87,8 @@ def written(uri: Path) -> DataReport:
 
 def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions: str, tmp_path: Path) -> None:
     text, instructions = (
-        shards_of(lines()[:40], "text", tokens_per_file=90, documents_per_batch=4),
-        shards_of(lines()[40:], "asked"),
+        shards_of(lines()[:40], "text", exclusions, tokens_per_file=90, documents_per_batch=4),
+        shards_of(lines()[40:], "asked", exclusions),
     )
     assert len(text.layout.files) > 2
     manifest = write_report(
@@ -125,7 +125,7 @@ def test_numbers_are_those_counted_one_by_one(shards_of: MakeShards, exclusions:
 def test_the_numbers_lie_beside_the_page_and_the_page_shows_them(
     shards_of: MakeShards, exclusions: str, tmp_path: Path
 ) -> None:
-    shards = shards_of(lines())
+    shards = shards_of(lines(), exclusions=exclusions)
     (shards.path / "quarantine.jsonl").write_text(
         json.dumps({"file": "/c/x", "line": 4, "reason": "is <broken>"}) + "\n"
     )
@@ -135,6 +135,17 @@ def test_the_numbers_lie_beside_the_page_and_the_page_shows_them(
     for words in (f"{report.tokens:,}", "pile/2", "/c/<b>.jsonl:2", "exam<i>:1", ITEM, "/c/x:4", "is <broken>"):
         assert words in shown
     assert report.quarantined == 1 and "none has been drawn yet" in shown
+
+
+def test_exclusions_that_the_shards_were_not_written_without_say_nothing_of_them(
+    shards_of: MakeShards, exclusions: str, tmp_path: Path
+) -> None:
+    filter_documents([tmp_path / "signed"], tmp_path / "other", FilterConfig(jaccard=0.7, contamination="report"))
+    for name, given in (("unfiltered", None), ("otherwise", str(tmp_path / "other"))):
+        shards = shards_of(lines(), name, given)
+        with pytest.raises(MismatchError, match=f"{name} was not written without what exclusions"):
+            write_report({"text": shards.path}, exclusions, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_page_without_a_filter_or_a_mixture_says_nothing_of_them(shards_of: MakeShards, tmp_path: Path) -> None:
@@ -226,7 +237,7 @@ def test_shares_are_of_all_that_was_drawn() -> None:
 
 
 def test_totals_are_sums_over_sources(shards_of: MakeShards, exclusions: str, tmp_path: Path) -> None:
-    write_report({"text": shards_of(lines()).path}, exclusions, tmp_path / "out")
+    write_report({"text": shards_of(lines(), exclusions=exclusions).path}, exclusions, tmp_path / "out")
     report = written(tmp_path / "out")
     for name in ("documents", "tokens", "compared", "exact", "near", "contaminated"):
         assert getattr(report, name) == sum(getattr(one, name) for one in report.sources.values())
