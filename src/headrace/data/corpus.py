@@ -22,6 +22,7 @@ from headrace.data.documents import Document, absolute, is_elsewhere, list_sourc
 from headrace.data.facts.facts import FactsConfig, write_facts
 from headrace.data.quarantine import Quarantine
 from headrace.data.source_files import Piece, SourceFiles
+from headrace.data.unchanged import local_stamp
 from headrace.errors import ConfigError
 
 INDEX = "corpus.json"
@@ -73,12 +74,16 @@ def gather_corpus(config: CorpusConfig, output_uri: str | Path) -> Manifest:
         found, left_out = found + more, left_out + without
     found = sorted(found, key=lambda piece: (piece.split, piece.source, piece.uri))
     stamps = {uri: references.stamp(uri) for uri in dict.fromkeys(uri for piece in found for uri in _read_for(piece))}
-    found = [replace(piece, bytes=references.size(stamps[piece.uri], BUNDLE_BYTES)) for piece in found]
+    found = [_stamped(piece, stamps[piece.uri]) for piece in found]
     with storage.writing(output_uri) as tree:
         index = {"pieces": encode(found), "left_out": sorted(left_out)}
         (tree.path / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True))
         counts = Counter(piece.source or piece.split for piece in found)
         return tree.commit(Corpus(documents=None, sources=dict(counts), references=stamps))
+
+
+def _stamped(piece: Piece, stamp: str) -> Piece:
+    return replace(piece, bytes=references.size(stamp, BUNDLE_BYTES), stamps=(stamp,))
 
 
 def _read_for(piece: Piece) -> list[str]:
@@ -154,7 +159,7 @@ def pieces(path: str | Path) -> list[str]:
 def _bundles(path: str | Path) -> list[Piece]:
     """The pieces that are trained on, small ones of a kind joined."""
     trained = (piece for piece in _all_pieces(path) if piece.split in TRAINED_ON)
-    kinds = itertools.groupby(trained, key=lambda piece: replace(piece, uri="", bytes=0))
+    kinds = itertools.groupby(trained, key=lambda piece: replace(piece, uri="", bytes=0, stamps=()))
     return [bundle for _, alike in kinds for bundle in _bundle(alike)]
 
 
@@ -171,7 +176,8 @@ def _bundle(alike: Iterable[Piece]) -> Iterator[Piece]:
 
 def _joined(group: Sequence[Piece]) -> Piece:
     more = tuple(piece.uri for piece in group[1:])
-    return replace(group[0], more=more, bytes=sum(piece.bytes for piece in group))
+    stamps = tuple(stamp for piece in group for stamp in piece.stamps)
+    return replace(group[0], more=more, bytes=sum(piece.bytes for piece in group), stamps=stamps)
 
 
 def locate(path: str | Path, piece: str) -> Piece:
@@ -195,9 +201,10 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
 
     Raises:
         DataError: The file cannot be read, or too many of its documents cannot be used.
+        IntegrityError: It is another than was gathered, which may show only after its last document.
     """
     apart = Quarantine(piece.quarantine_limit) if quarantine is None else quarantine
-    for uri in (piece.uri, *piece.more):
+    for uri, stamp in zip((piece.uri, *piece.more), piece.stamps, strict=True):
         documents = read_documents(
             uri,
             source=piece.source,
@@ -205,6 +212,7 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
             positive_examples=piece.positive_examples,
             negative_examples=piece.negative_examples,
             quarantine=apart,
+            stamp=stamp,
         )
         yield from (_within(document, piece.within) for document in documents) if piece.within else documents
     if quarantine is None:
@@ -220,11 +228,12 @@ def _all_pieces(path: str | Path) -> list[Piece]:
     index = Path(path) / INDEX
     if index.exists():
         return [decode(Piece, values) for values in json.loads(index.read_text())["pieces"]]
-    found = {split: sorted(Path(path).glob(glob)) for split, glob in FACTS_FILES.items()}
+    entries = storage.read_manifest(path).files
+    stamps = {Path(path) / name: local_stamp(entry.bytes, entry.sha256) for name, entry in entries.items()}
     return [
-        Piece(split=split, uri=str(file), bytes=BUNDLE_BYTES, within=str(path))
-        for split, files in found.items()
-        for file in files
+        Piece(split=split, uri=str(file), bytes=BUNDLE_BYTES, stamps=(stamps[file],), within=str(path))
+        for split, glob in FACTS_FILES.items()
+        for file in sorted(file for file in stamps if file.match(glob))
     ]
 
 

@@ -81,6 +81,7 @@ def read_documents(
     positive_examples: int = 2,
     negative_examples: int = 0,
     quarantine: Quarantine | None = None,
+    stamp: str = "",
 ) -> Iterator[Document]:
     """Yield the documents of a corpus, file by file in sorted order.
 
@@ -92,16 +93,18 @@ def read_documents(
         positive_examples: Shown before each instance of a Natural-Instructions task.
         negative_examples: The same of wrong outputs.
         quarantine: Takes what is no document, and is told of each that is; its limit is for the caller to check.
+        stamp: What `references.stamp` said of `uri`, a single file, when the corpus was gathered.
 
     Raises:
         DataError: A file that is missing, empty, truncated or not what its name says; without a quarantine,
             also anything in it that is no document. One line with the file, the line number and the reason.
+        IntegrityError: The file is not what `stamp` was taken of, which may show only after its last document.
         UnavailableError: A bucket or hub does not answer.
     """
     shown = {"positive_examples": positive_examples, "negative_examples": negative_examples}
     default = _corpus_name(uri)
     for file in list_sources(uri, format):
-        origin = Origin(absolute(file), source, default)
+        origin = Origin(absolute(file), source, default, stamp)
         items = hub.read_hub(origin, format) if hub.is_hub(file) else read_file(origin, format, **shown)
         empty = True
         for item in items:

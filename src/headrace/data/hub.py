@@ -14,6 +14,7 @@ from headrace.config import nearest
 from headrace.data.formats import PARSERS, recognise_record
 from headrace.data.formats.document import Document, FaultyRecord, Origin, Record
 from headrace.data.quarantine import Fault
+from headrace.data.unchanged import changed
 from headrace.errors import ConfigError, DataError, HeadraceError, UnavailableError
 
 SCHEME = "hub:"
@@ -66,7 +67,9 @@ def read_hub(origin: Origin, form: str) -> Iterator[Document | Fault]:
         ConfigError: A format that is not made of records.
         UnavailableError: The hub cannot be reached.
         DataError: The data set is there and cannot be read.
+        IntegrityError: It is not, or by the last row no longer, what the origin's stamp was taken of.
     """
+    _confirm(origin)
     if form != "auto" and form not in PARSERS:
         raise ConfigError(f"{origin.file} cannot be read as {form!r}. {nearest(form, PARSERS)}")
     parse = None if form == "auto" else PARSERS[form](origin)
@@ -81,6 +84,12 @@ def read_hub(origin: Origin, form: str) -> Iterator[Document | Fault]:
             yield Fault(origin.file, number, "has half a surrogate pair, which is no UTF-8")
         else:
             yield document
+    _confirm(origin)
+
+
+def _confirm(origin: Origin) -> None:
+    if origin.stamp and state(origin.file) != origin.stamp:
+        raise changed(origin.file)
 
 
 def rows(uri: str) -> Iterator[Record]:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from headrace import buckets
 from headrace.data import frames
+from headrace.data.unchanged import watch
 from headrace.errors import DataError
 
 BLOCK_BYTES = 2**18
@@ -16,23 +17,30 @@ MAX_WINDOW_BYTES = 2**31
 """Zstandard's `--long=31`; archives of corpora are often packed that way."""
 
 
-def read_lines(name: str) -> Iterator[bytes]:
+def read_lines(name: str, stamp: str = "") -> Iterator[bytes]:
     """Yield the lines of a file, unpacked where its name ends in `.zst`.
 
     Raises:
         DataError: The file is missing, truncated or not what its name says.
+        IntegrityError: It is not what `stamp` was taken of, which may show at its end only.
     """
-    with open_file(name) as file:
+    with open_file(name, stamp) as file:
         blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
         yield from split_lines(unpack(blocks, name) if name.endswith(".zst") else blocks)
 
 
-def open_file(name: str) -> BinaryIO:
-    """Open a file or an object to be read.
+def open_file(name: str, stamp: str = "") -> BinaryIO:
+    """Open a file or an object to be read, in the state that `stamp` was taken of, if there is one.
 
     Raises:
         DataError: It cannot be opened.
+        IntegrityError: It is in another state, now or at its end.
     """
+    file = _open(name)
+    return watch(file, name, stamp) if stamp else file
+
+
+def _open(name: str) -> BinaryIO:
     if buckets.is_bucket(name):
         return buckets.open_object(name)
     try:

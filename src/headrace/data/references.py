@@ -7,7 +7,7 @@ from headrace import buckets, storage
 from headrace.data import hub
 from headrace.data.documents import is_elsewhere
 from headrace.data.lines import BLOCK_BYTES, open_file
-from headrace.errors import IntegrityError
+from headrace.data.unchanged import changed, local_stamp
 
 
 def stamp(uri: str) -> str:
@@ -16,7 +16,7 @@ def stamp(uri: str) -> str:
         return hub.state(uri)
     if buckets.is_bucket(uri):
         return buckets.stamp(uri)
-    return f"{Path(uri).stat().st_size}:{storage.hash_file(Path(uri))}"
+    return local_stamp(Path(uri).stat().st_size, storage.hash_file(Path(uri)))
 
 
 def fingerprint(uri: str) -> str:
@@ -48,4 +48,4 @@ def confirm(uri: str, recorded: str) -> None:
         UnavailableError: A bucket or hub does not answer.
     """
     if (not is_elsewhere(uri) and not Path(uri).exists()) or stamp(uri) != recorded:
-        raise IntegrityError(f"{uri} changed since the corpus was gathered. Gather it again.")
+        raise changed(uri)

@@ -22,6 +22,8 @@ class Piece:
     """Files that are read after `uri`, in the same way."""
     bytes: int = 0
     """Size of `uri`."""
+    stamps: tuple[str, ...] = ()
+    """What told the state of each of the files when the corpus was gathered, in the order they are read."""
     within: str = ""
     """The corpus that holds the file, which its documents' names leave out: they are the same wherever it lies."""
     source: str = ""

@@ -112,7 +112,9 @@ def test_a_relative_path_is_found_from_another_directory(tmp_path: Path, monkeyp
     monkeypatch.chdir("/")
     (piece,) = pieces(tmp_path / "corpus")
     there = tmp_path / "corpus_raw" / "a.jsonl"
-    assert locate(tmp_path / "corpus", piece) == Piece(split="text", uri=str(there), bytes=there.stat().st_size)
+    stamp = f"{there.stat().st_size}:{hashlib.sha256(there.read_bytes()).hexdigest()}"
+    wanted = Piece(split="text", uri=str(there), bytes=there.stat().st_size, stamps=(stamp,))
+    assert locate(tmp_path / "corpus", piece) == wanted
 
 
 def test_small_files_of_a_kind_are_read_together_up_to_a_size(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

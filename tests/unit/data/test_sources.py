@@ -10,7 +10,7 @@ import pytest
 from headrace import storage
 from headrace.artifacts import Corpus
 from headrace.config import decode, encode
-from headrace.data import corpus
+from headrace.data import corpus, references
 from headrace.data.corpus import (
     CorpusConfig,
     confirm,
@@ -94,8 +94,8 @@ def test_a_piece_keeps_every_setting_of_its_source(data: Path) -> None:
     assert splits(out)["exam"] == [str(data / "ni/task1_a.json")]
     (piece,) = split_pieces(out, "exam")
     file = data / "ni/task1_a.json"
-    size = file.stat().st_size
-    assert piece == Piece(source="ni", format="natural_instructions", uri=str(file), bytes=size, **settings)
+    known = {"uri": str(file), "bytes": file.stat().st_size, "stamps": (references.stamp(str(file)),)}
+    assert piece == Piece(source="ni", format="natural_instructions", **known, **settings)
     (document,) = read_piece(piece)
     assert document.prompt == "Say it.\n\nInput: a\nOutput: b\n\nInput: c\nWrong output: d\n\nInput: e\nOutput:"
     assert [piece.partition("=")[0] for piece in pieces(out)] == ["text:pile"] * 2

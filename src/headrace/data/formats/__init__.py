@@ -61,6 +61,7 @@ def read_file(
 
     Raises:
         DataError: The file cannot be opened or unpacked.
+        IntegrityError: It is not what the origin's stamp was taken of.
     """
     form = recognise(origin.file) if form == "auto" else form
     if form in READERS:
@@ -69,7 +70,7 @@ def read_file(
         return natural_instructions.read(
             origin, positive_examples=positive_examples, negative_examples=negative_examples
         )
-    return read_records(origin.file, PARSERS[form](origin))
+    return read_records(origin, PARSERS[form](origin))
 
 
 def recognise(file: str) -> Format:

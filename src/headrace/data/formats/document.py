@@ -42,6 +42,8 @@ class Origin:
     """The source as the corpus's configuration calls it."""
     default: str = "corpus"
     """What documents are called that neither the configuration nor the file names."""
+    stamp: str = ""
+    """What told its state when the corpus was gathered, as `headrace.data.references` has it; empty where unknown."""
 
     def source(self, subset: str = "") -> str:
         """`SOURCE/SUBSET`, or as much of it as is known."""

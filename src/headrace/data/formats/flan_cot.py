@@ -20,7 +20,7 @@ FIELDS = ("question", "answer", "reasoning")
 def read(origin: Origin) -> Iterator[Document | Fault]:
     """Yield one worked question a line."""
     source = origin.source(without_split(stem(origin.file)))
-    for line in numbered(origin.file):
+    for line in numbered(origin.file, origin.stamp):
         if isinstance(line, Fault):
             yield line
             continue

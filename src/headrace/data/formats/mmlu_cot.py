@@ -19,7 +19,7 @@ REASONING = "A: Let's think step by step."
 
 def read(origin: Origin) -> Iterator[Document | Fault]:
     """Yield the questions of all subjects, numbered through the file."""
-    subjects = load_json(origin.file)
+    subjects = load_json(origin.file, origin.stamp)
     if subjects is None or isinstance(subjects, Fault):
         yield from [subjects] if subjects else []
         return

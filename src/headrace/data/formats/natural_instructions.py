@@ -38,7 +38,7 @@ def read(origin: Origin, *, positive_examples: int = 2, negative_examples: int =
         positive_examples: Solved examples shown before the instance, as many as there are.
         negative_examples: Examples of a wrong output, after those.
     """
-    task = load_json(origin.file)
+    task = load_json(origin.file, origin.stamp)
     if task is None or isinstance(task, Fault):
         yield from [task] if task else []
         return

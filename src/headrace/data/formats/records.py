@@ -4,19 +4,19 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from headrace.data.formats.document import Document, FaultyRecord, Parse
-from headrace.data.lines import read_lines
+from headrace.data.formats.document import Document, FaultyRecord, Origin, Parse
+from headrace.data.lines import open_file, read_lines
 from headrace.data.quarantine import Fault
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def read_records(file: str, parse: Parse) -> Iterator[Document | Fault]:
+def read_records(origin: Origin, parse: Parse) -> Iterator[Document | Fault]:
     """Yield a document, or a fault, for each line."""
     import orjson
 
-    loads = orjson.loads
-    for line in numbered(file):
+    file, loads = origin.file, orjson.loads
+    for line in numbered(file, origin.stamp):
         if isinstance(line, Fault):
             yield line
             continue
@@ -34,10 +34,10 @@ def read_records(file: str, parse: Parse) -> Iterator[Document | Fault]:
             yield document
 
 
-def numbered(file: str) -> Iterator[tuple[int, bytes] | Fault]:
+def numbered(file: str, stamp: str = "") -> Iterator[tuple[int, bytes] | Fault]:
     """Yield lines with their numbers; a blank line before the last that is not blank is a fault."""
     blank: list[int] = []
-    for number, data in enumerate(read_lines(file), start=1):
+    for number, data in enumerate(read_lines(file, stamp), start=1):
         if number == 1:
             data = data.removeprefix(BYTE_ORDER_MARK)
         if not data or data.isspace():
@@ -68,17 +68,16 @@ def undecodable(data: bytes) -> str:
     return ""
 
 
-def load_json(file: str) -> Any:
+def load_json(file: str, stamp: str = "") -> Any:
     """The whole of a `.json` file, or the fault that it is.
 
     Raises:
         DataError: It cannot be opened.
+        IntegrityError: It is not what `stamp` was taken of.
     """
     import orjson
 
-    from headrace.data.lines import open_file
-
-    with open_file(file) as stream:
+    with open_file(file, stamp) as stream:
         data = stream.read().removeprefix(BYTE_ORDER_MARK)
     if not data or data.isspace():
         return None

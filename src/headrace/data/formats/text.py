@@ -10,7 +10,7 @@ from headrace.data.quarantine import Fault
 
 def read(origin: Origin) -> Iterator[Document | Fault]:
     """Yield the file's one document; nothing where it is empty."""
-    with open_file(origin.file) as file:
+    with open_file(origin.file, origin.stamp) as file:
         data = file.read().removeprefix(BYTE_ORDER_MARK)
     if reason := undecodable(data):
         yield Fault(origin.file, 0, reason)
