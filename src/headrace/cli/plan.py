@@ -21,7 +21,7 @@ def plan(
     slice_name: Annotated[str, typer.Option("--slice", help="Such as h100x8 or v4-256; cpu is this machine.")] = "cpu",
     stage: Annotated[str, typer.Option(help="pretraining, ul2 or instruct; all that the recipe has by default.")] = "",
     assignments: SetOption = None,
-    mesh: Annotated[str, typer.Option(help="Degrees of data, fsdp, tensor and pipeline: data=4,pipeline=2.")] = "",
+    mesh: Annotated[str, typer.Option(help="What HEADRACE_MESH would be: data=4,pipeline=2.")] = "",
     recompute: Annotated[str, typer.Option(help="none, selective or layers; the fastest that fits by default.")] = "",
     attention: Annotated[str, typer.Option(help="sdpa, flash or math; by the kind of device by default.")] = "",
     utilization: Annotated[float | None, typer.Option(help="Share of the accelerator's peak that is reached.")] = None,
@@ -33,14 +33,13 @@ def plan(
     from headrace.cli import plan_view
     from headrace.cluster.slices import find_slice
     from headrace.planner.advice import assumptions, make_plan
-    from headrace.planner.layout import parse_layout
     from headrace.planner.plan import Wishes
 
     if not recipe and not calibrate:
         raise ConfigError("A plan is of a recipe. Name one, or give --calibrate.")
     where = find_slice(slice_name)
     wishes = Wishes(
-        layout=parse_layout(mesh) if mesh else None,
+        mesh=mesh,
         recompute=_one_of("recompute", recompute, ("none", "selective", "layers")),  # type: ignore[arg-type]
         attention=_one_of("attention", attention, ("sdpa", "flash", "math")),  # type: ignore[arg-type]
         utilization=utilization,

@@ -127,7 +127,7 @@ class BatchStream:
         replica: int = 0,
         replicas: int = 1,
     ) -> None:
-        self._mine = _own_rows(config.rows, replica, replicas)
+        self._mine = own_rows(config.rows, replica, replicas)
         self.config = config
         self.selected = select_sources(shards, sorted(config.sources))
         """What each source's name stands for."""
@@ -258,8 +258,12 @@ def _by_window(batch: list[_Row]) -> list[tuple[_OpenWindow, Integers, Integers]
     return [(windows[key], *columns[key]) for key in windows]
 
 
-def _own_rows(rows: int, replica: int, replicas: int) -> range:
-    """The rows of a batch that one replica reads."""
+def own_rows(rows: int, replica: int, replicas: int) -> range:
+    """The rows of a batch that one replica reads.
+
+    Raises:
+        ConfigError: Rows that cannot be shared out evenly, or no such replica.
+    """
     if replicas < 1 or rows % replicas:
         raise ConfigError(f"{replicas} replicas cannot share {rows} rows evenly. Set data.rows to a multiple of them.")
     if not 0 <= replica < replicas:

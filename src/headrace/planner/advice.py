@@ -45,7 +45,7 @@ def _what_fits(train: TrainConfig, plan: Plan, calibration: Calibration | None, 
             yield f"train.microbatch_rows={rows}"
             break
     by_size = sorted(SLICES.values(), key=lambda one: (one.devices, one.memory_bytes))
-    anywhere = replace(wishes, layout=None)
+    anywhere = replace(wishes, mesh="")
     larger = next((one.name for one in by_size if _fits(train, one, calibration, anywhere)), None)
     if larger is not None:
         yield f"--slice {larger}"

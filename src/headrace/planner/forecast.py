@@ -94,12 +94,12 @@ def _communication_seconds(train: TrainConfig, where: Slice, execution: Executio
     held = count_parameters(train.model).total / (layout.tensor * layout.pipeline)
     microbatches = layout.microbatches(train)
     sent = 0.0
-    if layout.fsdp > 1:
+    if layout.shards > 1:
         # Weights are gathered for the forward and the backward pass of every microbatch, gradients scattered once.
-        share = (layout.fsdp - 1) / layout.fsdp
+        share = (layout.shards - 1) / layout.shards
         sent += share * held * (2 * size * microbatches + FP32)
-    if layout.data > 1:
-        sent += 2 * (layout.data - 1) / layout.data * held / layout.fsdp * FP32
+    elif layout.data > 1:
+        sent += 2 * (layout.data - 1) / layout.data * held * FP32
     if layout.tensor > 1:
         # Attention and feed-forward are added before they are summed: one sum a layer each way.
         residual = train.microbatch_rows * train.data.context_tokens * train.model.d_model * size

@@ -4,68 +4,61 @@ import math
 from dataclasses import dataclass
 
 from headrace.cluster.slices import Slice
-from headrace.config import nearest
+from headrace.data.loader import own_rows
 from headrace.errors import ConfigError
 from headrace.training.config import TrainConfig
+from headrace.training.mesh import (
+    AXES,
+    XLA_AXES,
+    check_apart,
+    check_matrices,
+    check_microbatches,
+    check_stages,
+    mesh_shape,
+)
+
+MESH = "--mesh"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """Degrees whose product is the number of devices.
+    """Degrees whose product is the number of devices, as `HEADRACE_MESH` has them.
 
     Raises:
         ConfigError: A degree below 1.
     """
 
     data: int = 1
-    """Replicas with whole weights each."""
-    fsdp: int = 1
-    """Replicas that share one copy of weights, gradients and moments."""
+    """Replicas, each with rows of its own."""
     tensor: int = 1
     """Devices that share every product of a layer."""
     pipeline: int = 1
     """Groups of layers, one after the other."""
+    apart: bool = False
+    """Whether each replica holds whole weights; else they share one copy of weights, gradients and moments (FSDP)."""
 
     def __post_init__(self) -> None:
-        for name in ("data", "fsdp", "tensor", "pipeline"):
+        for name in AXES:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is below 1. Give at least 1.")
 
     @property
-    def devices(self) -> int:
-        """How many take part."""
-        return self.data * self.fsdp * self.tensor * self.pipeline
-
-    @property
-    def replicas(self) -> int:
-        """Parts that every batch is cut into."""
-        return self.data * self.fsdp
+    def shards(self) -> int:
+        """Replicas among which one copy of the weights is divided."""
+        return 1 if self.apart else self.data
 
     def __str__(self) -> str:
-        """The degrees above 1."""
-        named = {"data": self.data, "FSDP": self.fsdp, "tensor": self.tensor, "pipeline": self.pipeline}
-        return " × ".join(f"{degree} {name}" for name, degree in named.items() if degree > 1) or "one device"
+        """The degrees above 1, as `HEADRACE_MESH` takes them."""
+        named = {axis: getattr(self, axis) for axis in AXES}
+        return ",".join(f"{axis}={degree}" for axis, degree in named.items() if degree > 1) or "one device"
+
+    def rows(self, train: TrainConfig) -> int:
+        """Rows that each replica takes of a step."""
+        return train.data.rows // self.data
 
     def microbatches(self, train: TrainConfig) -> int:
-        """Forward passes of each replica in a step."""
-        return train.data.rows // self.replicas // train.microbatch_rows
-
-
-def parse_layout(text: str) -> Layout:
-    """A layout such as `data=4,pipeline=2`; what is not named is 1.
-
-    Raises:
-        ConfigError: Another axis, or no number.
-    """
-    degrees = {}
-    for pair in text.split(","):
-        axis, _, degree = pair.strip().partition("=")
-        if axis not in Layout.__dataclass_fields__:
-            raise ConfigError(f"--mesh {text!r} has an axis {axis!r}. {nearest(axis, Layout.__dataclass_fields__)}")
-        if not degree.isdecimal():
-            raise ConfigError(f"--mesh {text!r} has {axis}={degree!r}, which is no number. Write data=4,pipeline=2.")
-        degrees[axis] = int(degree)
-    return Layout(**degrees)
+        """Forward passes of each replica in a step; the last may be of fewer rows."""
+        return math.ceil(self.rows(train) / train.microbatch_rows)
 
 
 def choose_layout(train: TrainConfig, where: Slice) -> Layout:
@@ -76,43 +69,41 @@ def choose_layout(train: TrainConfig, where: Slice) -> Layout:
     Raises:
         ConfigError: The devices cannot be divided so.
     """
-    microbatches = train.data.rows // train.microbatch_rows
-    replicas = math.gcd(where.devices, microbatches)
     apart = train.averaging.kind != "none"
-    layout = Layout(data=where.devices) if apart else Layout(fsdp=replicas, tensor=where.devices // replicas)
-    check_layout(layout, train, where)
+    microbatches = train.data.rows // train.microbatch_rows
+    replicas = where.devices if apart else math.gcd(where.devices, microbatches)
+    layout = Layout(data=replicas, tensor=where.devices // replicas, apart=apart)
+    if train.model.n_head % layout.tensor:
+        raise ConfigError(
+            f"{layout.tensor} devices do not divide n_head={train.model.n_head}: {where.name} has {where.devices} "
+            f"devices for {microbatches} microbatches. Lower train.microbatch_rows or take a smaller slice."
+        )
+    check_layout(layout, train)
     return layout
 
 
-def check_layout(layout: Layout, train: TrainConfig, where: Slice) -> None:
+def read_layout(mesh: str, train: TrainConfig, where: Slice) -> Layout:
+    """The layout that a run on the slice would have under `HEADRACE_MESH`.
+
+    Raises:
+        ConfigError: As the run would.
+    """
+    axes = XLA_AXES if where.kind == "xla" else AXES
+    layout = Layout(**mesh_shape(mesh, where.devices, axes, named=MESH), apart=train.averaging.kind != "none")
+    check_layout(layout, train)
+    return layout
+
+
+def check_layout(layout: Layout, train: TrainConfig) -> None:
     """Refuse degrees that do not divide what they have to.
 
     Raises:
         ConfigError: With the numbers, and what would divide.
     """
-    rows, model = train.data.rows, train.model
-    microbatches = rows // train.microbatch_rows
-    if layout.devices != where.devices:
-        raise ConfigError(
-            f"The layout {layout} takes {layout.devices} devices and {where.name} has {where.devices}. "
-            "Give degrees whose product is that."
-        )
-    if layout.tensor > 1 and layout.pipeline > 1:
-        raise ConfigError(f"The layout {layout} has both tensor and pipeline, which no run takes. Leave out one.")
-    if train.averaging.kind != "none" and layout.data != layout.devices:
-        raise ConfigError(
-            f"averaging.kind={train.averaging.kind!r} trains workers apart, each with whole weights, and the layout "
-            f"{layout} cuts them. Give data={where.devices}, or averaging.kind=none."
-        )
-    if microbatches % layout.replicas:
-        raise ConfigError(
-            f"{layout.replicas} replicas do not divide the {microbatches} microbatches of rows={rows} by "
-            f"microbatch_rows={train.microbatch_rows}. Lower train.microbatch_rows or take fewer replicas."
-        )
-    if model.n_head % layout.tensor:
-        raise ConfigError(
-            f"{layout.tensor} devices do not divide n_head={model.n_head}: {where.name} has {where.devices} devices "
-            f"for {microbatches} microbatches. Lower train.microbatch_rows or take a smaller slice."
-        )
-    if model.n_layer % layout.pipeline:
-        raise ConfigError(f"pipeline={layout.pipeline} does not divide n_layer={model.n_layer}. Give a divisor.")
+    if layout.apart:
+        check_apart({"tensor": layout.tensor, "pipeline": layout.pipeline}, MESH)
+    own_rows(train.data.rows, 0, layout.data)
+    check_matrices(train.model, layout.tensor, MESH)
+    check_stages(train.model, layout.pipeline, MESH)
+    if layout.pipeline > 1:
+        check_microbatches(layout.rows(train), train.microbatch_rows, layout.pipeline)

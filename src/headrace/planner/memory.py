@@ -79,7 +79,7 @@ class Memory:
 def predict_memory(train: TrainConfig, execution: Execution) -> Memory:
     """What a device holds when it holds most; the process itself is left out."""
     layout, sizes = execution.layout, count_parameters(train.model)
-    shared = layout.fsdp * layout.tensor * layout.pipeline
+    shared = layout.shards * layout.tensor * layout.pipeline
     state = sizes.total * FP32 // shared
     steady = {
         "weights": state,
@@ -199,11 +199,11 @@ def _layer_gradients(train: TrainConfig, execution: Execution) -> int:
 
 def _copied_weights(train: TrainConfig, execution: Execution) -> int:
     """Weights rounded for products: all of them where replicas hold them whole, two layers where they are gathered."""
-    if train.precision == "fp32" and execution.layout.fsdp == 1:
+    if train.precision == "fp32" and execution.layout.shards == 1:
         return 0
     layout, sizes = execution.layout, count_parameters(train.model)
     layers = train.model.n_layer // layout.pipeline
-    held = min(layers, 2) if layout.fsdp > 1 else layers
+    held = min(layers, 2) if layout.shards > 1 else layers
     copied = held * sizes.layers // train.model.n_layer + sizes.head
     return copied * _size(train) // layout.tensor
 

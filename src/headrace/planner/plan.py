@@ -6,7 +6,7 @@ from headrace.cluster.slices import Slice
 from headrace.errors import ConfigError
 from headrace.planner.calibration import Calibration
 from headrace.planner.forecast import Forecast, forecast
-from headrace.planner.layout import Layout, check_layout, choose_layout
+from headrace.planner.layout import choose_layout, read_layout
 from headrace.planner.memory import Attention, Execution, Memory, Recompute, predict_memory
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
@@ -31,7 +31,8 @@ class Wishes:
         ConfigError: A share that is none, or a negative price.
     """
 
-    layout: Layout | None = None
+    mesh: str = ""
+    """What `HEADRACE_MESH` would be; empty leaves it to the plan."""
     recompute: Recompute | None = None
     """The fastest that fits, by default."""
     attention: Attention | None = None
@@ -104,8 +105,8 @@ def predict(
 def _as_wished(
     train: TrainConfig, where: Slice, calibration: Calibration | None, wishes: Wishes, recompute: Recompute
 ) -> Plan:
-    layout = wishes.layout or choose_layout(train, where)
-    check_layout(layout, train, where)
+    layout = read_layout(wishes.mesh, train, where) if wishes.mesh else choose_layout(train, where)
+    train = replace(train, microbatch_rows=min(train.microbatch_rows, layout.rows(train)))
     execution = Execution(
         layout=layout,
         recompute=recompute,

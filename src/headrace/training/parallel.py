@@ -9,9 +9,8 @@ each cut its matrices between them; with `data=4,pipeline=2` they have half of i
 process is a replica.
 """
 
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -24,19 +23,15 @@ from headrace.data.batch import TensorBatch
 from headrace.devices import CPU, Device, XlaMesh, pick, xla_devices
 from headrace.errors import ConfigError
 from headrace.training.link import Link
+from headrace.training.mesh import AXES, MESH, XLA_AXES, check_apart, mesh_shape
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 T = TypeVar("T")
 
-MESH = "HEADRACE_MESH"
 PATIENCE = "HEADRACE_PATIENCE_SECONDS"
 """How long a process waits for the others before it fails, torch's 30 minutes where it is not set."""
-AXES = ("data", "pipeline", "tensor")
-"""The innermost last: its processes are neighbours and have the most to say to each other."""
-XLA_AXES = ("data", "tensor")
-"""Those over which XLA cuts tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +113,8 @@ class Replicas:
                 "train.averaging is for workers in processes of their own, and one process drives all devices of XLA. "
                 "Set averaging.kind=none or another HEADRACE_DEVICE."
             )
-        for axis in AXES[1:]:
-            if self.mesh is not None and (size := self.mesh[axis].size()) > 1:
-                raise ConfigError(
-                    f"{MESH} has {axis}={size}, and with train.averaging every process holds the whole model. "
-                    f"Set averaging.kind=none, or leave {axis} out of {MESH}."
-                )
+        if self.mesh is not None:
+            check_apart({axis: self.mesh[axis].size() for axis in AXES})
         return replace(self, link=Link())
 
 
@@ -167,35 +158,6 @@ def patience(text: str) -> timedelta | None:
     if not text.isdecimal() or int(text) == 0:
         raise ConfigError(f"{PATIENCE}={text!r} is no time to wait. Set whole seconds, 1 or more, or unset it.")
     return timedelta(seconds=int(text))
-
-
-def mesh_shape(text: str, processes: int, axes: Sequence[str] = AXES) -> dict[str, int]:
-    """How many processes stand along each axis, given a layout such as `data=4,tensor=2`.
-
-    An axis that is left out has one, but for `data`, which takes what the others leave.
-
-    Raises:
-        ConfigError: No such axis, no such number, stages of which each would cut its matrices too, or a layout that
-            the processes do not fill.
-    """
-    pairs = [pair.partition("=")[::2] for pair in text.split(",") if pair]
-    for axis, size in pairs:
-        if axis not in axes or not size.isdecimal() or size == "0":
-            raise ConfigError(
-                f"{MESH}={text!r} has {axis}={size}, and an axis is one of {', '.join(axes)} with a number "
-                "of processes. Write it like data=4,tensor=2."
-            )
-    given = {axis: int(size) for axis, size in pairs}
-    if given.get("pipeline", 1) > 1 and given.get("tensor", 1) > 1:
-        raise ConfigError(f"{MESH}={text!r} has both pipeline and tensor, which do not go together. Leave out one.")
-    inner = math.prod(size for axis, size in given.items() if axis != "data")
-    shape = {axis: given.get(axis, max(1, processes // inner) if axis == "data" else 1) for axis in axes}
-    if math.prod(shape.values()) != processes:
-        raise ConfigError(
-            f"{MESH}={text!r} lays out {math.prod(shape.values())} processes or XLA devices, and there are "
-            f"{processes}. Start as many as it needs, or change it."
-        )
-    return shape
 
 
 def _laid_out(device: Device, shape: dict[str, int]) -> Replicas:

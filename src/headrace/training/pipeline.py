@@ -19,10 +19,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from headrace.data.batch import TensorBatch
-from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask
 from headrace.training.loss import SummedLoss
+from headrace.training.mesh import check_microbatches, check_stages
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -51,11 +51,7 @@ def cut_stages(model: GPTJ, stages: "DeviceMesh") -> None:
         ConfigError: Layers that the stages cannot share evenly.
     """
     layers, stage = model.config.n_layer, stages.get_local_rank()
-    if layers % stages.size():
-        raise ConfigError(
-            f"pipeline={stages.size()} stages cannot share model.n_layer={layers} evenly. "
-            "Choose a divisor of it in HEADRACE_MESH."
-        )
+    check_stages(model.config, stages.size())
     mine = layers // stages.size()
     for index in range(layers):
         if index // mine != stage:
@@ -81,7 +77,7 @@ def differentiate(
     from torch.distributed.pipelining import Schedule1F1B
 
     rows = len(batch.tokens_BT)
-    _refuse_few(rows, microbatch_rows, stages.size())
+    check_microbatches(rows, microbatch_rows, stages.size())
     stage = _stage(_Layers(model, objective), batch.tokens_BT[:microbatch_rows], stages)
     total = torch.zeros((), device=batch.tokens_BT.device)
     schedule = Schedule1F1B(stage, rows // microbatch_rows, _scoring(objective, total), scale_grads=False)
@@ -90,14 +86,6 @@ def differentiate(
     schedule.step(*first, target=batch.labels_BT, return_outputs=False, **named)
     dist.all_reduce(total, group=stages.get_group())
     return total
-
-
-def _refuse_few(rows: int, microbatch_rows: int, stages: int) -> None:
-    if rows % microbatch_rows or rows // microbatch_rows < stages:
-        raise ConfigError(
-            f"A replica's {rows} rows are no {stages} microbatches or more of microbatch_rows={microbatch_rows}, "
-            f"and pipeline={stages} stages need as many. Lower train.microbatch_rows."
-        )
 
 
 def _stage(layers: "_Layers", tokens_BT: Tensor, stages: "DeviceMesh") -> "PipelineStage":

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from headrace.errors import ConfigError
-from headrace.models.gptj import GPTJ, GPTJConfig, Layer
+from headrace.models.gptj import GPTJ, Layer
+from headrace.training.mesh import check_matrices
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -28,7 +28,7 @@ def cut_layers(model: GPTJ, mesh: "DeviceMesh") -> None:
     """
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
-    _refuse_uneven(model.config, mesh.size())
+    check_matrices(model.config, mesh.size())
     for layer in model.layers:
         assert isinstance(layer, Layer)
         layer.qkv.weight.data = by_process(layer.qkv.weight.data, mesh.size())
@@ -51,12 +51,3 @@ def by_kind(qkv: Tensor, processes: int) -> Tensor:
 def is_cut_by_head(name: str) -> bool:
     """Whether a tensor of this name, a weight or its moment, has its rows in the order of `by_process`."""
     return "qkv.weight" in name
-
-
-def _refuse_uneven(config: GPTJConfig, processes: int) -> None:
-    for name in ("n_head", "d_ff"):
-        if getattr(config, name) % processes:
-            raise ConfigError(
-                f"tensor={processes} processes cannot share model.{name}={getattr(config, name)} evenly. "
-                "Choose a divisor of it in HEADRACE_MESH."
-            )

@@ -48,10 +48,10 @@ def test_a_plan_for_scripts_has_every_stage_and_their_sum(capsys: pytest.Capture
 
 def test_a_stage_and_values_are_chosen_as_for_a_run(capsys: pytest.CaptureFixture[str]) -> None:
     chosen = ["--stage", "ul2", "--set", "ul2.steps=10", "--set", "ul2.microbatch_rows=2"]
-    assert run_app(["plan", "gptjt_6b", "--slice", "h100x8", "--mesh", "data=1,fsdp=8", *chosen, "--json"]) == 0
+    assert run_app(["plan", "gptjt_6b", "--slice", "h100x8", "--mesh", "tensor=2", *chosen, "--json"]) == 0
     (stage,) = json.loads(capsys.readouterr().out)["stages"].values()
     assert stage["steps"] == 10
-    assert stage["execution"]["layout"]["fsdp"] == 8
+    assert stage["execution"]["layout"] == {"data": 4, "tensor": 2, "pipeline": 1, "apart": False}
 
 
 def test_this_machine_has_a_time_once_it_is_calibrated(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +75,10 @@ def test_this_machine_has_a_time_once_it_is_calibrated(project: Path, capsys: py
         (["gptj_6b", "--stage", "ul2"], "The recipe 'gptj_6b' has no stage 'ul2'"),
         (["gptj_6b", "--slice", "h100x1"], "of h100x1, and 94% of its 80.0 GiB may be filled. It fits with"),
         (["gptj_6b", "--slice", "cpu"], "on each device of cpu"),
-        (["gptj_6b", "--slice", "h100x8", "--mesh", "data=3"], "takes 3 devices and h100x8 has 8"),
+        (
+            ["gptj_6b", "--slice", "h100x8", "--mesh", "data=3"],
+            "--mesh='data=3' lays out 3 processes or XLA devices",
+        ),
         (["gptj_6b", "--recompute", "layer"], "--recompute 'layer' is not a choice. Did you mean 'layers'?"),
         (["gptj_6b", "--set", "pretraining.stps=3"], "has no key 'stps'. Did you mean 'steps'?"),
         ([], "A plan is of a recipe. Name one, or give --calibrate."),

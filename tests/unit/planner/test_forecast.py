@@ -12,7 +12,7 @@ from headrace.training.work import count_work
 H100X8 = find_slice("h100x8")
 
 
-def execution(recompute="none", **degrees: int) -> Execution:
+def execution(recompute="none", **degrees: int | bool) -> Execution:
     return Execution(layout=Layout(**degrees), recompute=recompute)
 
 
@@ -46,13 +46,13 @@ def test_what_is_sent_follows_from_the_layout(make_train) -> None:
     train = make_train(rows=64, microbatch_rows=4, precision="bf16")
     weights, link = count_parameters(train.model).total, 450e9
 
-    def sent(**degrees: int) -> float:
+    def sent(**degrees: int | bool) -> float:
         return forecast(train, H100X8, execution(**degrees)).communication_seconds * link
 
-    assert sent(data=8) == pytest.approx(2 * 7 / 8 * weights * 4)
-    assert sent(fsdp=8) == pytest.approx(7 / 8 * weights * (2 * 2 * 2 + 4))  # two microbatches, gathered twice each
+    assert sent(data=8, apart=True) == pytest.approx(2 * 7 / 8 * weights * 4)
+    assert sent(data=8) == pytest.approx(7 / 8 * weights * (2 * 2 * 2 + 4))  # two microbatches, gathered twice each
     residual = 4 * 64 * train.model.d_model * 2
-    shared = sent(fsdp=2, tensor=4) - 1 / 2 * weights / 4 * (2 * 2 * 8 + 4)
+    shared = sent(data=2, tensor=4) - 1 / 2 * weights / 4 * (2 * 2 * 8 + 4)
     assert shared == pytest.approx(2 * 3 / 4 * residual * 2 * train.model.n_layer * 8)
 
 

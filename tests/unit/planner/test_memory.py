@@ -123,12 +123,12 @@ def test_weights_gradients_and_moments_are_those_of_real_tensors(make_train) -> 
 def test_sharing_divides_and_recompute_lightens(make_train) -> None:
     train = make_train(rows=16, microbatch_rows=1, precision="bf16", n_layer=4)
 
-    def predict(recompute="none", **degrees: int) -> Memory:
+    def predict(recompute="none", **degrees: int | bool) -> Memory:
         return predict_memory(train, Execution(layout=Layout(**degrees), recompute=recompute))
 
     alone = predict()
-    assert predict(fsdp=4).moments == alone.moments // 4
-    assert predict(data=4).moments == alone.moments
+    assert predict(data=4).moments == alone.moments // 4
+    assert predict(data=4, apart=True).moments == alone.moments
     assert predict(tensor=2).activations < alone.activations
     assert predict(pipeline=2).weights == alone.weights // 2
     policies = [predict(policy) for policy in ("none", "selective", "layers")]

@@ -5,7 +5,6 @@ import pytest
 from headrace.cluster.slices import find_slice
 from headrace.errors import ConfigError
 from headrace.planner.advice import assumptions, make_plan
-from headrace.planner.layout import Layout
 from headrace.planner.plan import Plan, Wishes
 from headrace.training.config import TrainConfig
 from pipelines.recipes.gptj_6b import gptj_6b
@@ -41,9 +40,14 @@ def test_six_billion_parameters_are_trained_on_one_h200_and_not_on_one_h100() ->
 
 
 def test_the_layout_of_gptjt_is_planned_as_asked() -> None:
-    told = plan(GPTJT, "h100x8", layout=Layout(data=4, pipeline=2), recompute="layers")
+    told = plan(GPTJT, "h100x8", mesh="data=4,pipeline=2", recompute="layers")
     assert told.forecast.idle_share == pytest.approx(1 / 17)
-    assert told.memory.weights == pytest.approx(6_050_882_784 * 4 / 2)
+    assert told.memory.weights == pytest.approx(6_050_882_784 * 4 / 8)
+
+
+def test_a_replica_with_fewer_rows_than_a_microbatch_is_planned_by_its_rows() -> None:
+    memory = [plan(replace(GPTJT, microbatch_rows=rows), "h200x8", mesh="data=8").memory for rows in (8, 16, 64)]
+    assert memory[0] == memory[1] == memory[2]
 
 
 def test_a_run_that_fits_nowhere_near_is_told_every_way_to_fit_and_each_is_true() -> None:
@@ -59,7 +63,7 @@ def test_a_run_that_fits_nowhere_near_is_told_every_way_to_fit_and_each_is_true(
 
 
 def test_microbatches_are_lowered_as_far_as_it_takes_and_another_slice_may_be_laid_out_anew() -> None:
-    wishes = Wishes(recompute="none", layout=Layout(fsdp=8))
+    wishes = Wishes(recompute="none", mesh="data=8")
     with pytest.raises(ConfigError, match=r"It fits with train.microbatch_rows=1, or --slice h200x4\.$"):
         make_plan(GPTJ, find_slice("l4x8"), wishes=wishes)
 
