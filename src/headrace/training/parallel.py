@@ -143,8 +143,27 @@ def launch() -> Replicas:
     if int(processes) == 1:
         return Replicas(device)
     if not dist.is_initialized():
-        dist.init_process_group(device.backend, timeout=patience(os.environ.get(PATIENCE, "")))
+        _join(device.backend, patience(os.environ.get(PATIENCE, "")))
     return _laid_out(device, shape)
+
+
+def _join(backend: str, timeout: timedelta | None) -> None:
+    """Meet the other processes that torchrun started.
+
+    The agent keeps one store for all attempts (torch 2.13 does by default), in which the addresses of processes that
+    died are still to be found: each attempt has names of its own there. The count of attempts is every agent's own,
+    so that several agents need stores of their own for each (`TORCH_DISABLE_SHARE_RDZV_TCP_STORE`).
+    """
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and os.environ["GROUP_WORLD_SIZE"] == "1"
+    if not kept:
+        dist.init_process_group(backend, timeout=timeout)
+        return
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False)
+    attempt = PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world, timeout=timeout)
 
 
 def patience(text: str) -> timedelta | None:
