@@ -12,7 +12,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,23 @@ def alternate(sides: Mapping[str, Side], rounds: int) -> dict[str, Measured]:
             measured[name].runs.append(run_side(sides[name]))
             print(f"  {name}: {measured[name].runs[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     return measured
+
+
+def beside_trainer(
+    module: str, rounds: int, ours: Mapping[str, Any] = {}, theirs: Mapping[str, Any] = {}
+) -> dict[str, Measured]:
+    """A module's `headrace` and `transformers_trainer` in turns, each called with its own arguments."""
+    sides = {
+        "headrace": Side(f"{module}:headrace", ours),
+        "transformers.Trainer": Side(f"{module}:transformers_trainer", theirs),
+    }
+    return alternate(sides, rounds)
+
+
+def others_note(measured: Iterable[Measured]) -> str:
+    """How busy the rest of the machine was, at most."""
+    busiest = max(run["other_cores"] for one in measured for run in one.runs)
+    return f"Other processes kept up to {busiest:.1f} cores busy meanwhile."
 
 
 def run_side(side: Side) -> dict[str, Any]:

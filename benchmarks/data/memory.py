@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.alternate import Measured, Side, alternate, others_note
 from benchmarks.data.corpus import describe_base, write_corpus
 from benchmarks.data.text_to_shards import PEERS, make_tokenizer
 from benchmarks.options import Options, show_size
@@ -55,13 +55,12 @@ def _table(sizes: list[int], measured: dict[str, Measured]) -> Table:
         }
         for (name, one), peak, size in zip(measured.items(), peaks, sizes, strict=True)
     ]
-    busiest = max(run["other_cores"] for one in measured.values() for run in one.runs)
     notes = [
         f"Peak memory grows by {peaks[-1] / peaks[0] - 1:+.1%} from the smallest text to the largest (asked: 10 %).",
         f"Time grows as size to the power {slope:.3f} (asked for: 0.95 to 1.05), the tokenizer's loading left out; "
         "the longer a corpus, the fewer of its words are new.",
         f"Corpus: {describe_base()}.",
-        f"Other processes kept up to {busiest:.1f} cores busy meanwhile.",
+        others_note(measured.values()),
     ]
     runs = {name: one.runs for name, one in measured.items()}
     return Table(

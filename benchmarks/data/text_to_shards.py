@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.alternate import Measured, Side, alternate, others_note
 from benchmarks.data.corpus import describe_base, write_corpus
 from benchmarks.data.peers import BATCH_CHARACTERS
 from benchmarks.options import Options, show_size
@@ -95,11 +95,10 @@ def beside_hugging_face(folder: Path, tokenizer: str, options: Options, rate: fl
 def _notes(measured: dict[str, Measured]) -> list[str]:
     runs = [run for one in measured.values() for run in one.runs]
     equal = len({(run["ids"], run["tokens"]) for run in runs}) == 1
-    busiest = max(run["other_cores"] for run in runs)
     return [
         f"Ids {'are equal' if equal else 'DIFFER'}: {runs[0]['tokens']:,} tokens, GPT-2's tokenizer.",
         f"Corpus: {describe_base()}.",
-        f"Other processes kept up to {busiest:.1f} cores busy meanwhile.",
+        others_note(measured.values()),
     ]
 
 

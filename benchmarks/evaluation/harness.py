@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alternate import Measured, Side, alternate, run_side
+from benchmarks.alternate import Measured, Side, alternate, others_note, run_side
 from benchmarks.evaluation.inputs import SHAPES, write_examples, write_model, write_texts
 from benchmarks.options import Options
 from benchmarks.tables import Table
@@ -136,7 +136,4 @@ def _notes(numbers: Mapping[str, Any], parameters: int, width: int, real: bool) 
             yield f"Scores of {kind} do NOT agree: {found['nats_apart']:.1e} nats apart at most."
         if found["ratio"] < ASKED[kind]:
             yield f"{kind} falls short of what was asked: {found['ratio']:.2f} of {ASKED[kind]:g}."
-    other = max(
-        run["other_cores"] for one in numbers.values() for side in one["sides"].values() for run in side["runs"]
-    )
-    yield f"Other processes kept up to {other:.1f} cores busy meanwhile."
+    yield others_note(Measured(side["runs"]) for one in numbers.values() for side in one["sides"].values())

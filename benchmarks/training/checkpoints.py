@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
 from benchmarks.training.trainer import build_peer
-from benchmarks.training.whole_run import CONTEXT, arguments, prepare
+from benchmarks.training.whole_run import CONTEXT, arguments, prepared
 from headrace.tracking import Tracker
 
 EVERY, STEPS = 3, 11
@@ -26,13 +26,8 @@ ASKED = 0.02
 
 def run(options: Options) -> Iterator[Table]:
     """Train with both, in turns."""
-    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as folder:
-        prepare(Path(folder))
-        sides = {
-            "headrace": Side("benchmarks.training.checkpoints:headrace", {"folder": folder}),
-            "transformers.Trainer": Side("benchmarks.training.checkpoints:transformers_trainer"),
-        }
-        yield table(alternate(sides, options.rounds))
+    with prepared() as folder:
+        yield table(beside_trainer(__name__, options.rounds, {"folder": folder}))
 
 
 def table(measured: Mapping[str, Measured]) -> Table:
@@ -55,8 +50,7 @@ def table(measured: Mapping[str, Measured]) -> Table:
             f"The loop stands still for {ours:.2%} of the time from its first step's end (asked: {ASKED:.0%}).",
             "Slower steps: what the step after a checkpoint takes beyond the others, the stall left out, as a share of "
             "all time. The writer shares the cores with it.",
-            f"Other processes kept up to {max(run['other_cores'] for one in measured.values() for run in one.runs)} "
-            "cores busy meanwhile.",
+            others_note(measured.values()),
         ],
         numbers={name: one.runs for name, one in measured.items()},
     )
@@ -78,7 +72,7 @@ class Clock(Tracker):
 
 
 def headrace(folder: str) -> dict[str, Any]:
-    """`shares` of our training loop; `folder` is what `prepare` filled."""
+    """`shares` of our training loop; `folder` is what `prepared` filled."""
     from headrace.training.loop import train
 
     clock = Clock()

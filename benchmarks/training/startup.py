@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
 from benchmarks.training.trainer import TOKENS, build_peer
-from benchmarks.training.whole_run import CONTEXT, arguments, prepare, write_job
+from benchmarks.training.whole_run import CONTEXT, arguments, prepared, write_job
 
 ASKED_SECONDS = 15.0
 POLL_SECONDS = 0.005
@@ -25,13 +25,8 @@ MARK = "stepped"
 
 def run(options: Options) -> Iterator[Table]:
     """Start both, in turns."""
-    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as folder:
-        prepare(Path(folder))
-        sides = {
-            "headrace": Side("benchmarks.training.startup:headrace", {"folder": folder}),
-            "transformers.Trainer": Side("benchmarks.training.startup:transformers_trainer"),
-        }
-        yield table(alternate(sides, options.rounds))
+    with prepared() as folder:
+        yield table(beside_trainer(__name__, options.rounds, {"folder": folder}))
 
 
 def table(measured: Mapping[str, Measured]) -> Table:
@@ -47,15 +42,14 @@ def table(measured: Mapping[str, Measured]) -> Table:
         notes=[
             f"headrace has taken a step of {TOKENS:,} tokens after {ours:.1f} s (asked: {ASKED_SECONDS:g} s), "
             f"{peer / ours:.2f} times as soon.",
-            f"Other processes kept up to {max(run['other_cores'] for one in measured.values() for run in one.runs)} "
-            "cores busy meanwhile.",
+            others_note(measured.values()),
         ],
         numbers={name: one.runs for name, one in measured.items()},
     )
 
 
 def headrace(folder: str) -> dict[str, float]:
-    """Seconds of a job on the shards that `prepare` left in `folder`."""
+    """Seconds of a job on the shards that `prepared` left in `folder`."""
     from headrace.training.logs import LOSS_FILE
 
     with tempfile.TemporaryDirectory() as place:

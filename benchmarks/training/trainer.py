@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.alternate import Measured, Side, alternate
+from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
 
@@ -26,11 +26,7 @@ def run(options: Options) -> Iterator[Table]:
     """A table for each context: tokens a second on both sides, and ours beside a plain matrix product."""
     for context, asked in ASKED.items():
         arguments = {"context": context}
-        sides = {
-            "headrace": Side("benchmarks.training.trainer:headrace", arguments),
-            "transformers.Trainer": Side("benchmarks.training.trainer:transformers_trainer", arguments),
-        }
-        yield table(context, asked, alternate(sides, options.rounds))
+        yield table(context, asked, beside_trainer(__name__, options.rounds, arguments, arguments))
 
 
 def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
@@ -57,8 +53,7 @@ def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
         f"headrace is {ours / peer:.2f} times as fast (asked for: {asked}).",
         f"Its products and attention, {flops_a_token(context) / 1e6:.1f} MFLOP a token, run at {100 * of_gemm:.0f} % "
         f"of the rate of a {GEMM}³ fp32 product on the same cores (asked for at 512: {100 * ASKED_OF_GEMM:.0f} %).",
-        f"Other processes kept up to {max(run['other_cores'] for one in measured.values() for run in one.runs)} "
-        "cores busy meanwhile.",
+        others_note(measured.values()),
     ]
     numbers = {name: one.runs for name, one in measured.items()} | {"ratio": ours / peer, "of_gemm": of_gemm}
     return Table(title=f"Training steps at context {context}", rows=rows, notes=notes, numbers=numbers)

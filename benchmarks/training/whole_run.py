@@ -1,7 +1,10 @@
 """What a whole run of the model in `trainer.py` needs: a tokenizer, shards, and a job that names them."""
 
+import contextlib
 import dataclasses
 import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,15 @@ CONTEXT = 512
 DOCUMENTS = 400
 
 
-def prepare(folder: Path) -> None:
-    """Shards of Python's documentation (`pydoc_data`), and their tokenizer."""
+@contextlib.contextmanager
+def prepared() -> Iterator[str]:
+    """A folder with shards of Python's documentation (`pydoc_data`) and their tokenizer, for as long as it is used."""
+    with tempfile.TemporaryDirectory(prefix="headrace-benchmark-") as folder:
+        _prepare(Path(folder))
+        yield folder
+
+
+def _prepare(folder: Path) -> None:
     from pydoc_data.topics import topics
 
     from headrace.data.documents import read_documents
@@ -29,7 +39,7 @@ def arguments(folder: Path, own: Path, steps: int, checkpoint_every_steps: int) 
     """Keyword arguments of `headrace.training.loop.train` but for the tracker.
 
     Args:
-        folder: What `prepare` filled.
+        folder: What `prepared` gives.
         own: Takes output and workspace.
         steps: To train.
         checkpoint_every_steps: Steps between two checkpoints.
