@@ -66,7 +66,7 @@ def question(row: Row) -> str:
     return json.dumps({key: value for key, value in row.items() if key not in (*ANSWERS, ID)}, sort_keys=True)
 
 
-def companions(kind: str, uri: str) -> list[str]:
+def read_with(kind: str, uri: str) -> list[str]:
     """Files read beside `uri`, such as its labels."""
     if kind in RAFT:
         return raft_files(uri)
@@ -75,7 +75,7 @@ def companions(kind: str, uri: str) -> list[str]:
 
 def state(kind: str, uri: str) -> list[str]:
     """What tells this state of the data from another: the SHA-256 of each file, or the hub's own."""
-    beside = [] if hub.is_hub(uri) else companions(kind, uri)
+    beside = [] if hub.is_hub(uri) else read_with(kind, uri)
     return [fingerprint(file) for file in (uri, *beside)]
 
 

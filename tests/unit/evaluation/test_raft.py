@@ -12,7 +12,7 @@ from headrace.data.tokenizer import TextTokenizer
 from headrace.errors import DataError
 from headrace.evaluation.config import TaskConfig
 from headrace.evaluation.raft import read_raft
-from headrace.evaluation.sources import companions
+from headrace.evaluation.sources import read_with
 from headrace.evaluation.tasks import HeadraceLM, build_task, run_task
 from headrace.models.gptj import GPTJ
 
@@ -94,7 +94,7 @@ def test_a_task_is_told_by_either_of_its_files(make: Make) -> None:
     rows = make(settings=False)
     task = rows.replace("train.csv", "task.json")
     assert read_raft(rows) == read_raft(task)
-    assert (companions("raft", rows), companions("raft", task)) == ([task], [rows])
+    assert (read_with("raft", rows), read_with("raft", task)) == ([task], [rows])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from headrace import buckets
 from headrace.errors import ConfigError, DataError, HeadraceError
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.rows import split_context
-from headrace.evaluation.sources import check_tasks, companions, question, read_task, state, uris
+from headrace.evaluation.sources import check_tasks, question, read_task, read_with, state, uris
 
 PIQA = {"goal": "Open a jar", "sol1": "twist it", "sol2": "eat it"}
 WINOGRANDE = {"sentence": "Ian ate because _ was hungry.", "option1": "Ian", "option2": "Dennis"}
@@ -56,8 +56,8 @@ def test_labels_may_lie_in_a_file_beside_the_rows(tmp_path: Path) -> None:
     (tmp_path / "w-labels.lst").write_text("2\n1\n")
     assert [row["label"] for row in read_task("piqa", [piqa])] == [1, 0]
     assert [row["answer"] for row in read_task("winogrande", [winogrande])] == ["2", "1"]
-    assert companions("piqa", piqa) == [str(tmp_path / "p-labels.lst")]
-    assert companions("hellaswag", piqa) == []
+    assert read_with("piqa", piqa) == [str(tmp_path / "p-labels.lst")]
+    assert read_with("hellaswag", piqa) == []
 
 
 def test_several_files_are_one_task_and_blank_lines_are_nothing(tmp_path: Path) -> None:
