@@ -1,6 +1,7 @@
 """The memory this process holds: how much, and whether what is freed stays."""
 
 import ctypes
+from collections.abc import Callable
 from pathlib import Path
 
 TRIM_THRESHOLD, MAP_THRESHOLD = -1, -3
@@ -27,10 +28,8 @@ def keep_freed() -> bool:
     Returns:
         Whether the C library can; only glibc.
     """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
-        return False
-    return all(library.mallopt(option, 2**31 - 1) for option in (MAP_THRESHOLD, TRIM_THRESHOLD))
+    set_option = _of_c_library("mallopt")
+    return set_option is not None and all(set_option(option, 2**31 - 1) for option in (MAP_THRESHOLD, TRIM_THRESHOLD))
 
 
 def give_back() -> bool:
@@ -39,8 +38,12 @@ def give_back() -> bool:
     Returns:
         Whether the C library can; only glibc.
     """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "malloc_trim"):
-        return False
-    library.malloc_trim(0)
-    return True
+    trim = _of_c_library("malloc_trim")
+    if trim is not None:
+        trim(0)
+    return trim is not None
+
+
+def _of_c_library(name: str) -> Callable[..., int] | None:
+    """A function of the C library, if it has it."""
+    return getattr(ctypes.CDLL(None), name, None)
