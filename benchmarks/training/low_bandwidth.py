@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from benchmarks.alternate import Side, run_side
@@ -111,7 +112,7 @@ def train_parent(file: str) -> dict[str, float]:
         optimizers.set_learning_rate(optimizer, SCHEDULE.peak * min(1, step / SCHEDULE.warmup_steps))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    torch.save(model.state_dict(), file)
+    save_file(model.state_dict(), file)
     return {"loss": held_out_loss(model, held_out)}
 
 
@@ -134,7 +135,7 @@ def work(rank: int, folder: str, parent: str, config: AveragingConfig) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORKERS)
     model, link, (data, held_out) = GPTJ(MODEL), SlowLink(), text()
-    model.load_state_dict(torch.load(parent))
+    model.load_state_dict(load_file(parent))
     dist.barrier()
     started = time.perf_counter()
     curve = follow(model, data, config, link)
@@ -173,7 +174,7 @@ def follow(model: GPTJ, data: torch.Tensor, config: AveragingConfig, link: Link)
 def run(options: Options) -> Iterator[Table]:
     """Train every side once."""
     with tempfile.TemporaryDirectory() as folder:
-        parent = f"{folder}/parent.pt"
+        parent = f"{folder}/parent.safetensors"
         start = run_side(Side("benchmarks.training.low_bandwidth:train_parent", {"file": parent}))["loss"]
         found = {
             name: run_side(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 import torch.distributed as dist
 
 from tests.processes import forkserver, free_port
@@ -50,17 +50,22 @@ def together(world: int, function: Callable[..., Any], *arguments: Any, env: Map
     assert codes == [0] * world
 
 
-def returned(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """The same in processes that are joined over gloo; gives what each returned, by rank."""
+def returned(world: int, function: Callable[..., Any], *arguments: Any) -> list[tuple[Any, ...]]:
+    """The same in processes that are joined over gloo; gives the arrays and numbers that each returned, by rank."""
     with tempfile.TemporaryDirectory() as name:
         together(world, _leave, Path(name), function, arguments)
-        return [torch.load(Path(name) / str(rank), weights_only=False) for rank in range(world)]
+        return [_values(Path(name) / f"{rank}.npz") for rank in range(world)]
 
 
 def _leave(folder: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     dist.init_process_group("gloo")
-    torch.save(function(*arguments), folder / str(dist.get_rank()))
+    np.savez(folder / f"{dist.get_rank()}.npz", *function(*arguments))
     dist.destroy_process_group()
+
+
+def _values(file: Path) -> tuple[Any, ...]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return tuple(array if array.ndim else array.item() for array in map(arrays.get, arrays))
 
 
 def _call(env: Mapping[str, str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
