@@ -19,8 +19,8 @@ def combine(pieces: dsl.Input[List[dsl.Dataset]], split: str, tokens: dsl.Output
     from headrace.data.shards import combine_shards
     from headrace.tracking import task
 
-    with task({"split": split}) as run:
-        chosen = [piece.path for piece in pieces if split in ("", piece.metadata["split"])]
-        manifest = combine_shards(chosen, tokens.path)
+    chosen = [piece for piece in pieces if split in ("", piece.metadata["split"])]
+    with task({"split": split}, {f"tokens_{number}": piece for number, piece in enumerate(chosen)}) as run:
+        manifest = combine_shards([piece.path for piece in chosen], tokens.path)
         tokens.metadata["split"] = split
         run.made(tokens, manifest, f"{manifest.facts.tokens:,} tokens")

@@ -24,14 +24,18 @@ def gather(
     """
     from headrace.config import decode
     from headrace.data.corpus import CorpusConfig, gather_corpus, pieces, splits
+    from headrace.data.lineage import origins
     from headrace.evaluation.config import EvalConfig
     from headrace.evaluation.sources import check_tasks
     from headrace.tracking import task
 
     with task(config) as run:
-        manifest = gather_corpus(decode(CorpusConfig, config), corpus.path)
+        asked = decode(CorpusConfig, config)
+        manifest = gather_corpus(asked, corpus.path)
         if evaluation:
             check_tasks(decode(EvalConfig, evaluation), splits(corpus.path))
         found = pieces(corpus.path)
+        for name, origin in origins(corpus.path, asked).items():
+            run.used(name, origin.digest, origin.uri)
         run.made(corpus, manifest, f"{len(found)} files")
     return found

@@ -39,7 +39,8 @@ def report(
     from headrace.tracking import task
     from headrace.training.config import TrainConfig
 
-    with task(training, {"tokenizer": tokenizer, "exclusions": exclusions}) as run:
+    shown = {f"tokens_{number}": piece for number, piece in enumerate(pieces)}
+    with task(training, {"tokenizer": tokenizer, "exclusions": exclusions, **shown}) as run:
         config = decode(TrainConfig, training)
         shards = [(piece.metadata["split"], piece.path) for piece in pieces]
         drawn = realise_pieces(shards, tokenizer.path, config.data, config.model.vocab_size)

@@ -116,7 +116,7 @@ def splits(path: str | Path) -> dict[str, list[str]]:
     Raises:
         IntegrityError: A file of evaluation data, or one that is read with it, has changed or is gone.
     """
-    known = _all_pieces(path)
+    known = all_pieces(path)
     _confirm_held_out(known, storage.read_manifest(path).facts.references)
     found: dict[str, list[str]] = {}
     for piece in known:
@@ -140,7 +140,7 @@ def split_pieces(path: str | Path, split: str) -> list[Piece]:
     Raises:
         ConfigError: The corpus has no such split.
     """
-    known = _all_pieces(path)
+    known = all_pieces(path)
     found = [piece for piece in known if piece.split == split]
     if not found:
         names = dict.fromkeys(piece.split for piece in known)
@@ -158,7 +158,7 @@ def pieces(path: str | Path) -> list[str]:
 
 def _bundles(path: str | Path) -> list[Piece]:
     """The pieces that are trained on, small ones of a kind joined."""
-    trained = (piece for piece in _all_pieces(path) if piece.split in TRAINED_ON)
+    trained = (piece for piece in all_pieces(path) if piece.split in TRAINED_ON)
     kinds = itertools.groupby(trained, key=lambda piece: replace(piece, uri="", bytes=0, stamps=()))
     return [bundle for _, alike in kinds for bundle in _bundle(alike)]
 
@@ -223,7 +223,7 @@ def _within(document: Document, folder: str) -> Document:
     return replace(document, file=str(Path(document.file).relative_to(Path(folder).absolute())))
 
 
-def _all_pieces(path: str | Path) -> list[Piece]:
+def all_pieces(path: str | Path) -> list[Piece]:
     """The pieces of every split, evaluation data too."""
     index = Path(path) / INDEX
     if index.exists():
