@@ -29,9 +29,9 @@ CORPUS = CorpusConfig(
 )
 MIXTURE = {
     "pile": SourceConfig(weight=0.55, objective="ul2"),
-    "p3": SourceConfig(weight=0.20, objective="instruction"),
-    "natural_instructions": SourceConfig(weight=0.20, objective="instruction"),
-    "cot": SourceConfig(weight=0.05, objective="instruction"),
+    "p3": SourceConfig(weight=0.20, objective="instruction", cut="end"),
+    "natural_instructions": SourceConfig(weight=0.20, objective="instruction", cut="end"),
+    "cot": SourceConfig(weight=0.05, objective="instruction", cut="end"),
 }
 
 

@@ -21,13 +21,14 @@ import numpy as np
 from headrace.data.batch import Batch, gather
 from headrace.data.draws import Integers, name_word
 from headrace.data.mixture import Turns, check_weights, select_sources
-from headrace.data.objectives import Denoisers, ObjectiveName, objective_of
+from headrace.data.objectives import Cut, Denoisers, ObjectiveName, objective_of
 from headrace.data.reading import Place
 from headrace.data.shard_files import OpenShards
 from headrace.data.vocabulary import SpecialTokens
 from headrace.data.windows import Source, Window
 from headrace.errors import ConfigError, MismatchError
 
+PROMPTS_AT_ONCE = 2**16
 SHORTEST_CONTEXT_TOKENS = {"causal": 2, "prefix": 32, "ul2": 32, "instruction": 2}
 
 
@@ -41,6 +42,9 @@ class SourceConfig:
     """`causal` predicts every token; `ul2` denoises; `prefix` continues text; `instruction` answers prompts."""
     denoisers: Denoisers = "ul2r"
     """For `ul2`: UL2R's mixture, which continues a causal decoder, or the seven denoisers of the first UL2."""
+    cut: Cut = "prompt"
+    """For `instruction`, of an example longer than a row: its `prompt` loses the beginning, or all of it the `end`, as
+    GPT-JT's own training had it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,8 +116,8 @@ class BatchStream:
 
     Raises:
         ConfigError: Sources and configuration do not name the same things, a source has no documents
-            or no prompts to answer, the vocabulary leaves too few rows for denoising, or rows cannot be
-            shared out evenly.
+            or no prompts to answer, or none that leaves its answer room, the vocabulary leaves too few rows for
+            denoising, or rows cannot be shared out evenly.
         MismatchError: Shards were encoded with another vocabulary.
     """
 
@@ -134,6 +138,8 @@ class BatchStream:
         self.names = list(self.selected)
         for name, source in config.sources.items():
             _check_source(name, self.selected[name].documents, source.objective, special, eos_id)
+            if source.objective == "instruction" and source.cut == "end":
+                _check_answers(name, self.selected[name].documents, config.context_tokens)
         self._sources = {name: self._source(name, special) for name in self.names}
         self._positions = {name: _Position() for name in self.names}
         self._turns = Turns({name: source.weight for name, source in config.sources.items()})
@@ -144,7 +150,7 @@ class BatchStream:
         asked, words = self.config.sources[name], (self.config.seed, name_word(name))
         documents = self.selected[name].documents
         context = self.config.context_tokens
-        objective = objective_of(asked.objective, documents, context, words, special, asked.denoisers)
+        objective = objective_of(asked.objective, documents, context, words, special, asked.denoisers, asked.cut)
         return Source(documents, objective, words, self.config.window_rows)
 
     def next(self) -> Batch:
@@ -288,3 +294,15 @@ def _check_source(name: str, shards: OpenShards, objective: ObjectiveName, speci
             f"Source {name!r} has {plain:,} documents without a prompt, and objective 'instruction' answers prompts. "
             "Choose 'causal', 'prefix' or 'ul2' for it."
         )
+
+
+def _check_answers(name: str, shards: OpenShards, context_tokens: int) -> None:
+    """Refuse a source of which no row could be made."""
+    for first in range(0, len(shards), PROMPTS_AT_ONCE):
+        numbers_N = np.arange(first, min(first + PROMPTS_AT_ONCE, len(shards)))
+        if (shards.prompts(numbers_N) <= context_tokens).any():
+            return
+    raise ConfigError(
+        f"Source {name!r} has no prompt of context_tokens={context_tokens:,} or fewer, and cut='end' leaves no answer "
+        "to longer ones. Choose cut='prompt', or longer rows."
+    )

@@ -19,6 +19,7 @@ from headrace.data.vocabulary import SpecialTokens
 
 ObjectiveName = Literal["causal", "ul2", "prefix", "instruction"]
 Denoisers = Literal["ul2r", "ul2"]
+Cut = Literal["prompt", "end"]
 SHORTEST_PIECE_TOKENS = 8
 """Documents are not cut so close to their beginning or end that less than this would stand alone."""
 
@@ -194,10 +195,7 @@ class Denoise(Continue):
 
 
 class Answer(Objective):
-    """Prompts are answered. Of an example that is too long the prompt loses its beginning, then the answer its end.
-
-    GPT-JT's own training cut every sequence at its end, which leaves long prompts without their answers.
-    """
+    """Prompts are answered. Of an example that is too long the prompt loses its beginning, then the answer its end."""
 
     def cut(self, chunks: Chunks) -> Parts:
         """Take documents whole, or as much of them as a row holds."""
@@ -221,6 +219,24 @@ class Answer(Objective):
         return Examples(self._tokens(parts), parts.lengths_N, inputs_N)
 
 
+class CutAnswer(Answer):
+    """Prompts are answered, and what is too long loses its end, as GPT-JT's own training had it.
+
+    A prompt that fills a row has no answer left, and is skipped.
+    """
+
+    def cut(self, chunks: Chunks) -> Parts:
+        """Take as much of each document as a row holds, from its start."""
+        columns = (chunks.epochs_N, chunks.turns_N, chunks.starts_N, chunks.documents_N)
+        starts_N, stops_N = np.zeros_like(chunks.ends_N), np.minimum(chunks.ends_N, self.context_tokens + 1)
+        return Parts(*columns, starts_N, stops_N, chunks.ends_N, np.zeros(len(starts_N), np.uint64))
+
+    def positions(self, parts: Parts) -> Integers:
+        """One fewer than tokens; 0 where nothing of the answer is left."""
+        answered_N = parts.stops_N > self.documents.prompts(parts.documents_N)
+        return np.where(answered_N, parts.lengths_N - 1, 0)
+
+
 def _keys(words_N: Bits, starts_N: Integers) -> Bits:
     """The key of what begins at each place of documents."""
     return draw(words_N ^ starts_N.astype(np.uint64))
@@ -237,9 +253,11 @@ def objective_of(
     words: tuple[int, int],
     special: SpecialTokens,
     denoisers: Denoisers = "ul2r",
+    cut: Cut = "prompt",
 ) -> Objective:
     """The objective of that name over some documents."""
     if name == "ul2":
         return Denoise(documents, context_tokens, words, special, denoisers)
-    kinds: dict[str, type[Objective]] = {"causal": Causal, "prefix": Continue, "instruction": Answer}
+    answer = CutAnswer if cut == "end" else Answer
+    kinds: dict[str, type[Objective]] = {"causal": Causal, "prefix": Continue, "instruction": answer}
     return kinds[name](documents, context_tokens, words)

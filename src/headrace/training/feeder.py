@@ -102,14 +102,15 @@ class Feeder:
         ]
 
     def measured(self) -> dict[str, float]:
-        """Examples of each source of instructions that lost tokens so far, and seconds waited since last asked."""
+        """Instructions of each source that lost tokens or were left out so far, and seconds waited since last asked."""
         waited, self._waited_seconds = self._waited_seconds, 0.0
-        cut = {
-            f"cut/{name}": float(values["cut"])
+        too_long = {
+            f"{what}/{name}": float(values[what])
             for name, values in self.position.items()
             if self._config.sources[name].objective == "instruction"
+            for what in ("cut", "skipped")
         }
-        return cut | {"data/wait_seconds": waited}
+        return too_long | {"data/wait_seconds": waited}
 
 
 def even_parts(rows: int, workers: int) -> int:

@@ -236,6 +236,17 @@ def test_an_instruction_source_needs_prompts(shards: dict[str, OpenShards]) -> N
         stream_of({"prose": shards["prose"]}, config)
 
 
+def test_a_source_whose_prompts_leave_no_answer_room_is_refused(shards_of: MakeShards) -> None:
+    asked = SourceConfig(objective="instruction", cut="end")
+    config = dataclasses.replace(CONFIG, context_tokens=48, sources={"long": asked})
+    long = [{"prompt": "ab" * 200 + str(n), "target": "c"} for n in range(9)]
+    with pytest.raises(ConfigError, match=r"'long' has no prompt of context_tokens=48 or fewer.*Choose cut='prompt'"):
+        stream_of({"long": shards_of(long, "long")}, config)
+    stream = stream_of({"long": shards_of([*long, {"prompt": "a", "target": "c"}], "one")}, config)
+    stream.next()
+    assert stream.state()["long"]["skipped"] > 0
+
+
 def test_a_source_of_empty_documents_is_refused(shards: dict[str, OpenShards], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards["prose"], "tokens", len(shards["prose"]))
     with pytest.raises(ConfigError, match="'prose' has no documents with text"):

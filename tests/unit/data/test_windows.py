@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headrace.data.batch import UNSCORED, Batch
-from headrace.data.objectives import ObjectiveName, objective_of
+from headrace.data.objectives import Cut, ObjectiveName, objective_of
 from headrace.data.reading import Place
 from headrace.data.shard_files import OpenShards
 from headrace.data.tokenizer import TextTokenizer
@@ -34,8 +34,10 @@ def answers(shards_of: MakeShards) -> OpenShards:
     )
 
 
-def source_of(shards: OpenShards, objective: ObjectiveName, *, rows: int = 8, seed: int = 0) -> Source:
-    made = objective_of(objective, shards, CONTEXT, (seed, 7), special_of(shards))
+def source_of(
+    shards: OpenShards, objective: ObjectiveName, *, rows: int = 8, seed: int = 0, cut: Cut = "prompt"
+) -> Source:
+    made = objective_of(objective, shards, CONTEXT, (seed, 7), special_of(shards), cut=cut)
     return Source(shards, made, (seed, 7), rows)
 
 
@@ -196,6 +198,26 @@ def test_answers_survive_and_prompts_lose_their_beginning(answers: OpenShards) -
         cut += over > 0
         assert (prompt[over:], target) in found
     assert cut > 2
+
+
+def test_cut_at_the_end_prompts_stay_whole_and_those_that_fill_a_row_are_skipped(answers: OpenShards) -> None:
+    made = list(windows(source_of(answers, "instruction", rows=1, cut="end"), 1))
+    found = [example for window in made for example in examples(rows_of(window))]
+    assert found
+    wanted, lost = [], 0
+    for number in range(len(answers)):
+        document, prompt_tokens = answers.document(number).tolist(), answers.prompt_tokens(number)
+        kept = document[: CONTEXT + 1]
+        if len(kept) > prompt_tokens:
+            wanted.append((kept[:prompt_tokens], kept[prompt_tokens:]))
+        else:
+            lost += 1
+    assert lost > 1
+    assert all(example in wanted for example in found)
+    assert all(example in found for example in wanted)
+    epochs = made[-1].after.epoch
+    assert lost <= sum(window.skipped for window in made) <= lost * (epochs + 1)
+    assert sum(window.cut for window in made) > 0
 
 
 def test_windows_of_a_tiny_source_go_round_it(shards_of: MakeShards) -> None:

@@ -78,7 +78,15 @@ def test_metrics_and_progress_reach_the_tracker(trained) -> None:
     _, work, tracker = trained
     measured = [(step, values) for step, values in tracker.measured if "loss" in values]
     assert [step for step, _ in measured] == [5, 10, 15, 20]
-    told = {"loss", "learning_rate", "grad_norm", "tokens_per_second", "cut/asked", "data/wait_seconds"}
+    told = {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "tokens_per_second",
+        "cut/asked",
+        "skipped/asked",
+        "data/wait_seconds",
+    }
     told |= {"throughput/flops_per_second", "throughput/mfu", "memory/peak_bytes"}
     assert all(values.keys() == told for _, values in measured)
     assert measured[0][1]["loss"] == losses(work)[4]["loss"]
