@@ -43,7 +43,7 @@ class TestComponent:
         command = replace_python_executable([*container.command, *container.args], sys.executable)
         read = Component.of(command)
         assert read is not None
-        assert "def gather(config: dict" in read.source
+        assert "def gather(" in read.source
         assert read.arguments == ["--executor_input", "{{$}}", "--function_to_execute", "gather"]
 
     def test_leaves_a_command_alone_that_does_more(self) -> None:
