@@ -5,11 +5,13 @@ Imports and, where a side has one, its tokenizer's loading are left out of `seco
 end-of-text, as 16-bit integers.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 BLOCK_TOKENS = 2048
@@ -80,6 +82,43 @@ def bare(corpus: str, tokenizer: str, batch_characters: int) -> dict[str, Any]:
         digest.update(ids.tobytes())
         tokens += len(ids)
     return {"seconds": seconds, "cpu_seconds": used, "tokens": tokens, "ids": digest.hexdigest()}
+
+
+def reading(corpus: str) -> dict[str, Any]:
+    """What our side does before it encodes, alone: unpacking, lines, JSON, documents, batches."""
+    import orjson  # noqa: F401
+    import zstandard  # noqa: F401
+
+    from headrace.data.documents import read_documents
+    from headrace.data.encoding import cut_batches
+    from headrace.data.shards import ShardConfig
+
+    config = ShardConfig()
+    start, used = time.perf_counter(), time.process_time()
+    for _ in cut_batches(read_documents(corpus), config.documents_per_batch, config.characters_per_batch):
+        pass
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - used}
+
+
+def writing(corpus: str, tokenizer: str, output: str) -> dict[str, Any]:
+    """What our side does after it has encoded, alone: narrowing, hashing, files and their index."""
+    from headrace.data.documents import read_documents
+    from headrace.data.encoding import Encoder, cut_batches
+    from headrace.data.shard_files import Layout
+    from headrace.data.shard_writer import ShardWriter
+    from headrace.data.shards import ShardConfig, load_tokenizer
+
+    shutil.rmtree(output, ignore_errors=True)
+    Path(output).mkdir(parents=True)
+    config, loaded = ShardConfig(), load_tokenizer(tokenizer)
+    batches = cut_batches(read_documents(corpus), config.documents_per_batch, config.characters_per_batch)
+    encoded = list(map(Encoder(loaded), batches))
+    layout = Layout(vocabulary=loaded.vocabulary, eos_id=loaded.eos_id, files=[])
+    start, used = time.perf_counter(), time.process_time()
+    with contextlib.closing(ShardWriter(Path(output), layout, config.tokens_per_file)) as writer:
+        for batch in encoded:
+            writer.append(batch)
+    return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - used}
 
 
 def hugging_face(corpus: str, tokenizer: str, folder: str, processes: int) -> dict[str, Any]:
