@@ -1,6 +1,7 @@
 """Writing the ledger of a run, a frame a step."""
 
 import json
+import os
 import shutil
 import zlib
 from collections.abc import Callable
@@ -78,3 +79,20 @@ class LedgerWriter:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def beginning(path: Path, step: int) -> Path:
+    """A copy, beside it, of a ledger that another process has left, as it stood after `step`.
+
+    That process may have been killed while it wrote a later frame, and everything before is checked when it is read.
+    """
+    copy = path.with_suffix(".before")
+    with path.open("rb") as source:
+        size = len(source.read(len(MAGIC)))
+        for _ in range(step + 1):
+            head = source.read(HEAD.size)
+            content = HEAD.unpack(head)[1] if len(head) == HEAD.size else 0
+            size = source.seek(content + HASH_BYTES, os.SEEK_CUR)
+        source.seek(0)
+        copy.write_bytes(source.read(size))
+    return copy

@@ -153,6 +153,14 @@ class BatchStream:
         objective = objective_of(asked.objective, documents, context, words, special, asked.denoisers, asked.cut)
         return Source(documents, objective, words, self.config.window_rows)
 
+    def share(self, replica: int, replicas: int) -> None:
+        """Read another part of every batch from the next one on.
+
+        Raises:
+            ConfigError: Rows cannot be shared out evenly.
+        """
+        self._mine = own_rows(self.config.rows, replica, replicas)
+
     def next(self) -> Batch:
         """The next `rows` rows, or this replica's part of them."""
         self._batch = [self._turn() for _ in range(self.config.rows)]

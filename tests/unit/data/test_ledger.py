@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headrace.data.ledger import HASH_BYTES, HEAD, MAGIC, Header, Ledger, chained
-from headrace.data.ledger_writer import LedgerWriter
+from headrace.data.ledger_writer import LedgerWriter, beginning
 from headrace.data.loader import Provenance
 from headrace.errors import IntegrityError
 
@@ -154,3 +154,18 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(IntegrityError):
             Ledger(tmp_path / "x")
+
+
+@pytest.mark.parametrize("torn", [0, 5, 40])
+def test_another_process_goes_on_with_what_one_left_however_it_ended(path: Path, tmp_path: Path, torn: int) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - torn])
+    left = beginning(path, STEPS - 1)
+    assert Ledger(left).steps == STEPS - 1
+    assert write(path, STEPS, STEPS, resumed=left).read_bytes() == whole
+
+
+def test_a_ledger_that_lacks_a_step_cannot_be_gone_on_with(path: Path) -> None:
+    left = beginning(path, STEPS + 1)
+    with pytest.raises(IntegrityError, match=f"is the ledger of {STEPS} steps"):
+        LedgerWriter(path, HEADER, origin, resumed=left, step=STEPS + 1)
