@@ -37,6 +37,12 @@ class Synchronizer(Protocol):
     def settle(self, step: int) -> None:
         """Give all workers the weights that the run is to publish; called once, after `step`, the last."""
 
+    def meets(self, step: int) -> bool:
+        """Whether workers have the same to give a newcomer after `step`, which was not skipped."""
+
+    def enter(self) -> None:
+        """Begin as a newcomer, with all that another worker has: leave what was that one's alone."""
+
     def state(self) -> dict[str, Tensor]:
         """What continuing needs beside this worker's own weights and moments, by name, for safetensors."""
 
@@ -59,6 +65,13 @@ class Synchronous:
         self._optimizer.step()
 
     def settle(self, step: int) -> None:
+        """Nothing to do."""
+
+    def meets(self, step: int) -> bool:
+        """Always."""
+        return True
+
+    def enter(self) -> None:
         """Nothing to do."""
 
     def state(self) -> dict[str, Tensor]:

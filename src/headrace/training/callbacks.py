@@ -77,16 +77,15 @@ class Checkpoints(Callback):
     """A resumable checkpoint every few steps, written in the background, and at once where one is asked for.
 
     Args:
-        contents: The run as it stands.
-        writer: Writes it; None in a process that only hands over its part.
+        contents: The run as it stands; without weights in a process that only hands over its part.
         every_steps: Steps between two.
         tracker: Told how long each held the run up, and how long it took to write.
     """
 
-    def __init__(
-        self, contents: Callable[[], Contents], writer: CheckpointWriter | None, every_steps: int, tracker: Tracker
-    ) -> None:
-        self._contents, self._writer, self._every_steps, self._tracker = contents, writer, every_steps, tracker
+    def __init__(self, contents: Callable[[], Contents], every_steps: int, tracker: Tracker) -> None:
+        self._contents, self._every_steps, self._tracker = contents, every_steps, tracker
+        self.writer: CheckpointWriter | None = None
+        """Writes it, in the main process."""
 
     def after_step(self, result: StepResult) -> None:
         """Take a snapshot when it is time; an earlier one that could not be written ends the run here."""
@@ -94,27 +93,27 @@ class Checkpoints(Callback):
         if result.step % self._every_steps == 0:
             began = time.perf_counter()
             contents = self._contents()
-            if self._writer is not None:
-                self._writer.submit(contents)
+            if self.writer is not None and contents.model:
+                self.writer.submit(contents)
                 self._tracker.metrics({"checkpoint/stall_seconds": time.perf_counter() - began}, step=result.step)
 
     def _tell_written(self) -> None:
-        for step, seconds in self._writer.finished() if self._writer is not None else ():
+        for step, seconds in self.writer.finished() if self.writer is not None else ():
             self._tracker.metrics({"checkpoint/write_seconds": seconds}, step=step)
 
     def write_now(self) -> None:
         """Write the run as it stands before this returns."""
         contents = self._contents()
-        if self._writer is not None:
-            self._writer.write_now(contents)
+        if self.writer is not None and contents.model:
+            self.writer.write_now(contents)
 
     def finish(self) -> None:
         """Wait for what is being written."""
-        if self._writer is not None:
-            self._writer.drain()
+        if self.writer is not None:
+            self.writer.drain()
         self._tell_written()
 
     def close(self) -> None:
         """Let a write that has begun end."""
-        if self._writer is not None:
-            self._writer.close()
+        if self.writer is not None:
+            self.writer.close()

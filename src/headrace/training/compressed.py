@@ -62,12 +62,15 @@ class Compressed:
         difference_S = torch.cat(own) - torch.cat(common)
         rounding = torch.Generator(difference_S.device)
         rounding.manual_seed(hash((self._config.seed, step, self._link.rank)))
-        messages = self._link.gather(compress(difference_S, compression, rounding))
-        arrived = [decompress(m, len(difference_S), compression).to(difference_S.dtype) for m in messages]
+        message = compress(difference_S, compression, rounding)
+        sent_S, *arrived = (
+            decompress(m, len(difference_S), compression).to(difference_S.dtype)
+            for m in (message, *self._link.gather(message))
+        )
         mean_S = torch.stack(arrived).mean(0)
         sizes = [len(x) for x in own]
         moves = self._outer(mean_S.split(sizes), momentum)
-        for x, sent, move in zip(own, arrived[self._link.rank].split(sizes), moves, strict=True):
+        for x, sent, move in zip(own, sent_S.split(sizes), moves, strict=True):
             x.add_(move - sent)
         for x, move in zip(common, moves, strict=True):
             x.add_(move)
@@ -89,6 +92,15 @@ class Compressed:
     @torch.no_grad()
     def settle(self, step: int) -> None:
         """Leave what was never sent and keep the common weights, for which nothing need be exchanged."""
+        self._take_over(self._weights, self._common)
+
+    def meets(self, step: int) -> bool:
+        """Always: what a worker has not sent is its own, and the common weights are there at any time."""
+        return True
+
+    @torch.no_grad()
+    def enter(self) -> None:
+        """Begin with the common weights, which a newcomer has learned nothing beside."""
         self._take_over(self._weights, self._common)
 
     def state(self) -> dict[str, Tensor]:

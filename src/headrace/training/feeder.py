@@ -2,10 +2,12 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from headrace.data.batch import Batch
 from headrace.data.ledger import Header
@@ -19,13 +21,17 @@ from headrace.training.parallel import Replicas
 BATCHES_AHEAD = 2
 """Batches made while a step computes."""
 
+Drawn = tuple[Batch, Provenance, dict[str, Any]]
+"""A batch, where it comes from, and where the stream stands once it is used."""
+
 
 class Feeder:
     """This replica's part of every batch.
 
     Replicas that share one model need parts that are all read. Workers that train apart come and go: the rows of a
     step are cut into at least as many even parts as there are workers, and parts that nobody reads are passed over.
-    So 64 rows are 16 each for four workers, and for three.
+    So 64 rows are 16 each for four workers, and for three. Who shares them is asked before every step, and who has
+    finished it afterwards: the part of one that was lost meanwhile counts as read by nobody.
 
     Args:
         inputs: Shards and their tokenizer.
@@ -41,10 +47,12 @@ class Feeder:
         self._inputs, self._config = inputs, config
         special = SpecialTokens(inputs.tokenizer.facts.vocabulary, vocabulary)
         eos_id = load_tokenizer(inputs.tokenizer.path).eos_id
-        parts = replicas.world if replicas.link is None else even_parts(config.rows, replicas.world)
-        mine = {"replica": replicas.rank, "replicas": parts}
-        self._stream = BatchStream(inputs.shards, config, special, eos_id, **mine)
-        self._read_rows = config.rows // parts * replicas.world
+        self._stream = BatchStream(inputs.shards, config, special, eos_id)
+        self._link = replicas.link
+        if self._link is None:
+            self._stream.share(replicas.rank, replicas.world)
+        self._readers: tuple[int, ...] = ()
+        """Who reads the parts of a batch, one each in this order."""
         self._provenance: Provenance
         self._waited_seconds = 0.0
         self.position: dict[str, Any] = self._stream.state()
@@ -59,23 +67,36 @@ class Feeder:
 
     def batches(self, steps: int) -> Iterator[Batch]:
         """The next `steps` batches, each made while the step before computes."""
+        made: deque[Future[Drawn]] = deque()
         with ThreadPoolExecutor(1, "batches") as background:
-            made = deque(background.submit(self._draw) for _ in range(min(BATCHES_AHEAD, steps)))
             for left in range(steps, 0, -1):
                 began = time.perf_counter()
+                self._share_out(made)
+                _top_up(made, min(BATCHES_AHEAD, left), lambda: background.submit(self._draw))
                 batch, self._provenance, position = made.popleft().result()
                 self._waited_seconds += time.perf_counter() - began
-                if left > BATCHES_AHEAD:
-                    made.append(background.submit(self._draw))
+                _top_up(made, min(BATCHES_AHEAD, left - 1), lambda: background.submit(self._draw))
                 self.position = position
                 yield batch
 
-    def _draw(self) -> tuple[Batch, Provenance, dict[str, Any]]:
-        """The next batch, where it comes from, and where the stream stands once it is used."""
+    def _share_out(self, made: "deque[Future[Drawn]]") -> None:
+        """Read the part that is this worker's now; what was made of another one is dropped."""
+        if self._link is None or self._readers == self._link.sharers:
+            return
+        for future in made:
+            future.cancel()
+        wait(future for future in made if not future.cancelled())
+        made.clear()
+        self._readers = self._link.sharers
+        mine = self._readers.index(self._link.circle.members[self._link.rank])
+        self._stream.share(mine, even_parts(self._config.rows, len(self._readers)))
+        self._stream.restore(self.position)
+
+    def _draw(self) -> Drawn:
         return self._stream.next(), self._stream.provenance(), self._stream.state()
 
     def keep_ledger(self, path: Path, step: int, resumed: Path | None = None) -> LedgerWriter:
-        """Begin the record of what the run is fed, or go on after `step` with that of a checkpoint."""
+        """Begin the record of what the run is fed, or go on after `step` with a checkpoint's or another worker's."""
         shards = self._inputs.shards
         sources = {name: found.shards for name, found in self._stream.selected.items()}
         header = Header(shards={name: opened.digest for name, opened in sorted(shards.items())}, sources=sources)
@@ -84,7 +105,11 @@ class Feeder:
 
     def fed(self) -> Provenance:
         """Where the batch of the present step comes from, the rows that all replicas together read."""
-        read_N = self._provenance.rows_N < self._read_rows
+        if self._link is None:
+            return self._provenance
+        part = self._config.rows // even_parts(self._config.rows, len(self._readers))
+        there = [rank for rank, reader in enumerate(self._readers) if reader in self._link.counted]
+        read_N = np.isin(self._provenance.rows_N // part, there)
         return Provenance(*(column_N[read_N] for column_N in self._provenance))
 
     def fed_documents(self) -> list[dict[str, Any]]:
@@ -111,6 +136,11 @@ class Feeder:
             for what in ("cut", "skipped")
         }
         return too_long | {"data/wait_seconds": waited}
+
+
+def _top_up(made: "deque[Future[Drawn]]", size: int, make: Callable[[], "Future[Drawn]"]) -> None:
+    while len(made) < size:
+        made.append(make())
 
 
 def even_parts(rows: int, workers: int) -> int:

@@ -40,3 +40,10 @@ class Interruption:
 def stopped_after(step: int) -> Interrupted:
     """What a run that was told to stop, and has saved `step`, ends with."""
     return Interrupted(f"Stopped by SIGTERM after step {step:,}, which is saved. Run the same again to go on from it.")
+
+
+def left_after(step: int) -> Interrupted:
+    """What a worker that was told to stop ends with where the others go on."""
+    return Interrupted(
+        f"Stopped by SIGTERM after step {step:,}; the others go on. Start it again to have it join them."
+    )

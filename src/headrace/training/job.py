@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from headrace.artifacts import Manifest
 from headrace.config import decode, encode
@@ -39,6 +40,47 @@ class TrainJob:
     """Durable directory that all processes see; `HEADRACE_WORK` where it is left out."""
 
 
+class OnceMain(Tracker):
+    """A tracker that is opened when there is something to tell: by the main worker, whichever becomes it.
+
+    Args:
+        opening: Opens it.
+    """
+
+    def __init__(self, opening: Callable[[], Tracker]) -> None:
+        self._opening = opening
+        self.opened: Tracker | None = None
+        """The tracker itself, where there has been anything to tell."""
+
+    def _open(self) -> Tracker:
+        self.opened = self.opened or self._opening()
+        return self.opened
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Tell it."""
+        self._open().params(values)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Tell it."""
+        self._open().metrics(values, step)
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Tell it."""
+        self._open().tags(values)
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Tell it."""
+        self._open().artifact(path, folder)
+
+    def progress(self, text: str, fraction: float | None = None) -> None:
+        """Tell it."""
+        self._open().progress(text, fraction)
+
+    def machine(self) -> Mapping[str, float]:
+        """What it says."""
+        return self._open().machine()
+
+
 def read_job(path: Path) -> TrainJob:
     """Read a job from a file of JSON.
 
@@ -64,21 +106,28 @@ def run_job(job: TrainJob) -> Manifest:
             workspace=_workspace(job),
             tracker=tracker,
         )
-        if isinstance(tracker, TaskRun):
-            tracker.made(SimpleNamespace(metadata={}, uri=job.output), manifest, f"loss {manifest.facts.loss:.3f}")
+        told = tracker.opened if isinstance(tracker, OnceMain) else tracker
+        if isinstance(told, TaskRun):
+            told.made(SimpleNamespace(metadata={}, uri=job.output), manifest, f"loss {manifest.facts.loss:.3f}")
     return manifest
 
 
 @contextlib.contextmanager
 def _tracker(job: TrainJob) -> Iterator[Tracker]:
     """The MLflow run that the environment names, in the main process; elsewhere nothing is tracked."""
-    named = any(name in os.environ for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI"))
-    if not (named and launch().is_main):
+    named, replicas = any(name in os.environ for name in ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI")), launch()
+    apart = replicas.link is not None
+    if not named or not (apart or replicas.is_main):
         yield Tracker()
         return
-    # torchrun starts everybody again when a process dies, and what follows is the same run.
-    with task(encode(job.config), memory=_workspace(job) / f"mlflow-{_digest(job)}.json") as run:
-        yield run
+    # Everybody is started again, or another worker goes on, when a process dies; what follows is the same run.
+    opening = task(encode(job.config), memory=_workspace(job) / f"mlflow-{_digest(job)}.json")
+    if not apart:
+        with opening as run:
+            yield run
+        return
+    with contextlib.ExitStack() as stack:
+        yield OnceMain(lambda: stack.enter_context(opening))
 
 
 def _workspace(job: TrainJob) -> Path:

@@ -102,6 +102,15 @@ class ProxSkip:
         """Average the weights once more."""
         self._link.mean_(list(self._control_of))
 
+    def meets(self, step: int) -> bool:
+        """After synchronous steps, and those that averaged."""
+        return self.shares_gradients(step) or self.averages(step)
+
+    def enter(self) -> None:
+        """Begin without control variates. Those of all workers sum to zero from the next averaging on."""
+        for h in self._control.values():
+            h.zero_()
+
     def state(self) -> dict[str, Tensor]:
         """This worker's control variates, one a weight."""
         return {f"{name}/control": h for name, h in self._control.items()}
@@ -170,6 +179,13 @@ class DiLoCo:
         # Not an outer step: after a few inner ones it would be momentum alone.
         if self._apart:
             self._link.mean_(list(self._weights.values()))
+
+    def meets(self, step: int) -> bool:
+        """While no inner step has been taken since an exchange."""
+        return not self._apart
+
+    def enter(self) -> None:
+        """Nothing to do: where workers meet, all have the same."""
 
     def state(self) -> dict[str, Tensor]:
         """The weights of the last exchange, the outer momentum, and whether the weights are apart."""

@@ -1,30 +1,28 @@
 """Training, from opened inputs to a sealed checkpoint."""
 
 import contextlib
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headrace import checkpoints, resident
-from headrace.artifacts import LEDGER_FILE, Manifest
+import torch.distributed as dist
+
+from headrace import checkpoints, resident, storage
+from headrace.artifacts import Manifest
 from headrace.config import encode
+from headrace.errors import UnavailableError
 from headrace.tracking import Tracker
-from headrace.training.callbacks import Callback, Checkpoints, Feed, Metrics
+from headrace.training.circle import lost
 from headrace.training.config import TrainConfig
-from headrace.training.curves import Curves
+from headrace.training.duties import Duties
 from headrace.training.inputs import Inputs, open_inputs
-from headrace.training.interruption import Interruption, stopped_after
-from headrace.training.logs import LossLog, SkippedLog
-from headrace.training.mirror import Mirror, configured
+from headrace.training.interruption import Interruption, left_after, stopped_after
+from headrace.training.joining import Word, pass_on, pass_word, take_in
+from headrace.training.link import Link
+from headrace.training.membership import RunOver
 from headrace.training.parallel import launch
-from headrace.training.profile import Profile, profiled_steps
-from headrace.training.progress import Bar, Progress
 from headrace.training.run import Run
 from headrace.training.step import take_step
-from headrace.training.throughput import Throughput
-from headrace.training.traffic import Traffic
-from headrace.training.writer import CheckpointWriter
 
 INDECISIVE = ("checkpoint_every_steps", "checkpoints", "log_every_steps")
 """Keys of a `TrainConfig` that decide nothing that is computed."""
@@ -45,7 +43,8 @@ def train(
     Killed at any moment and called again with the same arguments, it goes on from its last checkpoint in
     `workspace` and takes the same steps, to the last bit, as if nothing had happened. On another number of
     processes it goes on too, with the same batches and the same steps but for rounding; where `config.averaging` has
-    workers train apart, from the means of what they were. SIGTERM makes it save the step in progress and end. Where
+    workers train apart, from the means of what they were. SIGTERM makes it save the step in progress and end; of
+    workers that come and go (`membership.py`) it ends those that it reaches, and the last of them saves. Where
     `HEADRACE_CHECKPOINT_MIRROR` names a directory or bucket, checkpoints are copied there, and found there when the
     workspace is lost.
 
@@ -77,105 +76,99 @@ def train(
     about = identity(inputs, config)
     home = checkpoints.workspace_of(workspace, about)
     with contextlib.ExitStack() as stack:
-        if replicas.is_main:
-            stack.enter_context(checkpoints.claimed(home))
         told_to_stop = stack.enter_context(Interruption())
+        stack.enter_context(losses_told())
         run = Run(inputs, config, replicas)
-        mirror = configured(home, about, config.checkpoints) if replicas.is_main else None
-        latest = replicas.agree(lambda: newest(run, home, output_uri, mirror))
-        if latest is not None:
-            run.restore(latest)
-        callbacks = callbacks_of(run, home, latest, tracker, stack)
-        saving = checkpoints_of(run, home, mirror, tracker, stack)
-        take_steps(run, [*callbacks, saving], saving, told_to_stop)
-        saving.finish()
-    contents = run.contents(resumable=False)
-    return replicas.agree(lambda: checkpoints.write(output_uri, contents))
+        duties = Duties(run, home, about, output_uri, tracker, stack)
+        with contextlib.suppress(RunOver):
+            find_state(run, duties, home.name, stack)
+            take_steps(run, duties, told_to_stop)
+            duties.saving.finish()
+            seal(run, duties, output_uri)
+    return storage.read_manifest(output_uri)
 
 
-def take_steps(run: Run, callbacks: Sequence[Callback], saving: Checkpoints, told_to_stop: Interruption) -> None:
+@contextlib.contextmanager
+def losses_told() -> Iterator[None]:
+    """Tell in one line that a collective failed, which says that another process is gone.
+
+    Raises:
+        UnavailableError: It did.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "/gloo/" in str(error)):
+            raise
+        raise UnavailableError(lost(str(error))) from error
+
+
+def find_state(run: Run, duties: Duties, name: str, stack: contextlib.ExitStack) -> None:
+    """Bring a run to where it goes on: its newest checkpoint, or the step of those who train it already."""
+    link = run.replicas.link
+    if link is not None:
+        link.enter(name)
+        stack.callback(link.circle.leave)
+        if link.rank in link.circle.newcomers:
+            pass_on(link, run.handed_over, run.join)
+            link.share_out()
+            return
+    latest = run.replicas.agree(duties.newest)
+    if latest:
+        run.restore(Path(latest))
+    duties.begin(Path(latest) if latest else None)
+    if link is not None:
+        link.share_out()
+
+
+def take_steps(run: Run, duties: Duties, told_to_stop: Interruption) -> None:
     """Take all steps that remain.
 
     Raises:
         TrainingError: A step that would do harm and may not be skipped.
-        Interrupted: SIGTERM came to any process; the steps so far are saved.
+        Interrupted: SIGTERM came to any process, and the steps so far are saved; or, where workers come and go, to
+            this one.
     """
     more: dict[str, Any] = {"scale": run.scale, "guard": run.guard, "averaging": run.averaging}
     for batch in run.batches():
         result = take_step(run.model, run.optimizer, batch, run.config, run.step + 1, run.replicas, **more)
         run.finish_step(result)
-        for callback in callbacks:
-            callback.after_step(result)
-        if run.replicas.any(told_to_stop.asked):
-            saving.write_now()
+        word = pass_word(run, duties, result, told_to_stop.asked)
+        duties.saving.after_step(result)
+        if word.ends:
+            duties.saving.write_now()
             raise stopped_after(run.step)
+        if run.replicas.link is not None:
+            go_and_come(run, run.replicas.link, word)
 
 
-def newest(run: Run, home: Path, output_uri: str, mirror: Mirror | None) -> Path | None:
-    """The checkpoint to go on from, if there is room for more: the workspace's, or the mirror's where it is newer."""
-    checkpoints.require_room(home, run.resumable_bytes())
-    checkpoints.require_room(output_uri, 0)
-    latest = checkpoints.find_latest(home)
-    return latest if mirror is None else mirror.bring_newer(latest)
+def go_and_come(run: Run, link: Link, word: Word) -> None:
+    """Leave the others or take newcomers in, as all have heard.
+
+    Raises:
+        Interrupted: This worker leaves.
+    """
+    if word.leaves:
+        link.circle.leave()
+        raise left_after(run.step)
+    if word.invited:
+        take_in(run, link, word)
+
+
+def seal(run: Run, duties: Duties, output_uri: str) -> None:
+    """Write the checkpoint that the run publishes, and part."""
+    contents = run.contents(resumable=False)
+
+    def write() -> str:
+        last = run.contents(resumable=False) if duties.take_over(run.step) else contents
+        return checkpoints.write(output_uri, last).digest
+
+    run.replicas.agree(write)
+    if run.replicas.link is not None:
+        run.replicas.link.circle.finish()
 
 
 def identity(inputs: Inputs, config: TrainConfig) -> dict[str, object]:
     """What decides every bit of a run: its inputs, and its configuration but for how it logs and saves."""
     decisive = {key: value for key, value in encode(config).items() if key not in INDECISIVE}
     return {"config": decisive, "inputs": inputs.digests}
-
-
-def callbacks_of(
-    run: Run, home: Path, latest: Path | None, tracker: Tracker, stack: contextlib.ExitStack
-) -> list[Callback]:
-    """What is told of each step, in this order; `stack` closes them.
-
-    The main process alone has any.
-    """
-    if not run.replicas.is_main:
-        return []
-    callbacks = [*logs_of(run, home, latest, tracker), *shown_by(run, tracker)]
-    for callback in callbacks:
-        stack.callback(callback.close)
-    return callbacks
-
-
-def logs_of(run: Run, home: Path, latest: Path | None, tracker: Tracker) -> Iterator[Callback]:
-    """What writes files in the workspace, from the step on that the run has reached."""
-    feeder = run.feeder
-    yield LossLog(home, run.step)
-    yield Curves(home, tracker)
-    yield SkippedLog(home, run.step, feeder.fed_documents, lambda: run.guard.skipped, tracker)
-    if run.replicas.link is not None:
-        yield Traffic(run.replicas.link, home, run.step, tracker, run.config.log_every_steps)
-    ledger = feeder.keep_ledger(home / LEDGER_FILE, run.step, None if latest is None else latest / LEDGER_FILE)
-    yield Feed(ledger, feeder.fed)
-    if (steps := profiled_steps()) is not None:
-        yield Profile(steps, home, tracker, run.step)
-
-
-def shown_by(run: Run, tracker: Tracker) -> Iterator[Callback]:
-    """What a reader follows: metrics, a line of progress and, on a terminal, a bar."""
-    devices = 1 if run.replicas.mesh is None else run.replicas.mesh.size()
-    throughput = Throughput(run.config, run.replicas.device, devices)
-    yield Metrics(tracker, run.config.log_every_steps, lambda *span: run.feeder.measured() | throughput.measured(*span))
-    yield Progress(tracker.progress, run.config.steps)
-    if sys.stderr.isatty():
-        yield Bar(run.config.steps)
-
-
-def checkpoints_of(
-    run: Run, home: Path, mirror: Mirror | None, tracker: Tracker, stack: contextlib.ExitStack
-) -> Checkpoints:
-    """What saves the run in its workspace and its mirror; `stack` closes it.
-
-    The main process alone writes; the others hand it their part of every checkpoint.
-    """
-    config, writer = run.config, None
-    if run.replicas.is_main:
-        writer = CheckpointWriter(
-            lambda contents: checkpoints.save(home, contents, config.checkpoints), mirror.copy if mirror else None
-        )
-    saving = Checkpoints(lambda: run.contents(resumable=True), writer, config.checkpoint_every_steps, tracker)
-    stack.callback(saving.close)
-    return saving

@@ -2,7 +2,8 @@
 
 torchrun starts the processes and its environment says how many there are; nothing in a configuration does. A step
 is the same however many take it: labels are counted over all replicas before any loss is divided by them, and
-gradients are summed. Replicas that train apart (`averaging.py`) take steps of their own between exchanges.
+gradients are summed. Replicas that train apart (`averaging.py`) take steps of their own between exchanges, and where
+`HEADRACE_STORE` is set they need no torchrun: they find one another there, and come and go.
 
 `HEADRACE_MESH` lays the processes out. `data=4,tensor=2` makes four replicas of eight processes, and the two of
 each cut its matrices between them; with `data=4,pipeline=2` they have half of its layers each. Without it every
@@ -13,25 +14,25 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from headrace.data.batch import TensorBatch
 from headrace.devices import CPU, Device, XlaMesh, pick, xla_devices
 from headrace.errors import ConfigError
 from headrace.training.link import Link
+from headrace.training.membership import STORE, WORKERS, Membership
 from headrace.training.mesh import AXES, MESH, XLA_AXES, check_apart, mesh_shape
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-T = TypeVar("T")
-
 PATIENCE = "HEADRACE_PATIENCE_SECONDS"
-"""How long a process waits for the others before it fails, torch's 30 minutes where it is not set."""
+"""How long a process waits for the others before it fails, torch's 30 minutes where it is not set; before it goes on
+without them, where workers come and go, and then 5 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ class Replicas:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes checkpoints, metrics and progress."""
+        """Whether this process writes checkpoints, metrics and progress; those apart may change places."""
+        if self.link is not None:
+            return self.link.rank == 0
         return self.mesh is None or dist.get_rank() == 0
 
     @property
@@ -73,18 +76,12 @@ class Replicas:
         return placed
 
     def sum(self, value: Tensor) -> Tensor:
-        """The sum of a tensor over all replicas, on each of them."""
+        """The sum of a tensor over all replicas that share a model, on each of them."""
         if self.mesh is None:
             return value
         total = value.detach().clone()
-        # Apart, all processes are replicas, and their common group alone knows how long to wait.
-        dist.all_reduce(total, group=None if self.link is not None else self.mesh.get_group("data"))
+        dist.all_reduce(total, group=self.mesh.get_group("data"))
         return total
-
-    def sum_gradients(self, model: nn.Module) -> None:
-        """Add up, over all replicas, the gradients that each has of its own rows; FSDP has done so."""
-        if self.link is not None:
-            self.link.sum_([p.grad for p in model.parameters() if p.grad is not None])
 
     def any(self, here: bool) -> bool:
         """Whether something holds in any process, told to all: a signal reaches each at a time of its own."""
@@ -94,13 +91,15 @@ class Replicas:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return bool(found)
 
-    def agree(self, decide: Callable[[], T]) -> T:
+    def agree(self, decide: Callable[[], str]) -> str:
         """What `decide` returns in the main process, which alone calls it, in every process."""
+        if self.link is not None:
+            return self.link.agree(decide)
         if self.mesh is None:
             return decide()
-        decided = [decide() if self.is_main else None]
+        decided = [decide() if self.is_main else ""]
         dist.broadcast_object_list(decided, src=0)
-        return decided[0]  # type: ignore[return-value]
+        return decided[0]
 
     def apart(self) -> "Replicas":
         """The same processes, each of which holds the whole model and moves it by itself.
@@ -115,7 +114,7 @@ class Replicas:
             )
         if self.mesh is not None:
             check_apart({axis: self.mesh[axis].size() for axis in AXES})
-        return replace(self, link=Link())
+        return self if self.link is not None else replace(self, link=Link())
 
 
 ALONE = Replicas()
@@ -126,10 +125,12 @@ def launch() -> Replicas:
     """The replicas that torchrun started, or this one process on the device picked.
 
     Raises:
-        ConfigError: A number of processes that is none, a mesh that they do not fill, a device that is absent, or a
-            patience that is no time.
+        ConfigError: A number of processes that is none, a mesh that they do not fill, a device that is absent, a
+            patience that is no time, or workers that are to come and go and that torchrun counts.
     """
     device, processes = pick(), os.environ.get("WORLD_SIZE", "1")
+    if STORE in os.environ:
+        return Replicas(device, link=Link(_coming_and_going(device)))
     if not processes.isdecimal() or processes == "0":
         raise ConfigError(f"WORLD_SIZE={processes!r} is no number of processes. Let torchrun set it, or unset it.")
     if device.kind == "xla" and int(processes) > 1:
@@ -164,6 +165,18 @@ def _join(backend: str, timeout: timedelta | None) -> None:
     store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False)
     attempt = PrefixStore(f"attempt_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     dist.init_process_group(backend, store=attempt, rank=rank, world_size=world, timeout=timeout)
+
+
+def _coming_and_going(device: Device) -> Membership:
+    if (processes := os.environ.get("WORLD_SIZE", "1")) != "1" or device.kind == "xla":
+        raise ConfigError(
+            f"{STORE} is set, and torchrun or XLA laid out the processes (WORLD_SIZE={processes}, {device.kind}). "
+            f"Start each worker by itself, or unset {STORE}."
+        )
+    workers = os.environ.get(WORKERS, "1")
+    if not workers.isdecimal() or workers == "0":
+        raise ConfigError(f"{WORKERS}={workers!r} is no number of workers to begin with. Set 1 or more, or unset it.")
+    return Membership(os.environ[STORE], int(workers), patience(os.environ.get(PATIENCE, "")))
 
 
 def patience(text: str) -> timedelta | None:

@@ -15,6 +15,7 @@ from headrace.checkpoints import Contents
 from headrace.config import encode
 from headrace.data.batch import Batch
 from headrace.data.provenance import STAGES
+from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load_weights
 from headrace.training import optimizer as optimizers
@@ -25,6 +26,7 @@ from headrace.training.guard import Guard
 from headrace.training.inputs import Inputs
 from headrace.training.link import Link
 from headrace.training.loss_scale import LossScale
+from headrace.training.membership import STORE
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.sharding import load, place, whole
 from headrace.training.spmd import spread_moments
@@ -33,6 +35,8 @@ from headrace.training.synchronizers import synchronizer
 from headrace.training.worker_files import WorkerState
 
 Tensors = Mapping[str, Tensor]
+State = tuple[Mapping[str, Any], WorkerState]
+"""Counts and positions, as JSON values, and one worker's tensors."""
 
 LOSS_STEPS = 50
 """Steps whose mean loss a checkpoint reports."""
@@ -48,6 +52,11 @@ class Run:
 
     def __init__(self, inputs: Inputs, config: TrainConfig, replicas: Replicas = ALONE) -> None:
         self.inputs, self.config = inputs, config
+        if config.averaging.kind == "none" and replicas.link is not None:
+            raise ConfigError(
+                f"{STORE} is set, and averaging.kind=none has processes share one model, where nobody may be missing. "
+                f"Set train.averaging.kind, or unset {STORE} and start them with torchrun."
+            )
         self.replicas = replicas if config.averaging.kind == "none" else replicas.apart()
         self.step = self.tokens_seen = self.labels_seen = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=LOSS_STEPS)
@@ -94,7 +103,7 @@ class Run:
     def resumable_bytes(self) -> int:
         """Size of the tensors of a resumable checkpoint: each weight has two moments like it."""
         state = 3 * self._weights_bytes + _bytes(self.averaging.state().values())
-        return state if self.replicas.link is None else state * (1 + self.replicas.world)
+        return state if self.replicas.link is None else state * (1 + self.replicas.link.world)
 
     def contents(self, *, resumable: bool) -> Contents:
         """The run as a checkpoint; only a resumable one carries the optimizer's moments.
@@ -110,7 +119,7 @@ class Run:
             model=model,
             optimizer=optimizer,
             workers=workers,
-            state=self._state(),
+            state=self.state(),
             tokenizer=self.inputs.tokenizer.path / TOKENIZER_FILE,
             ledger=ledger,
             ledger_bytes=ledger.stat().st_size if ledger else 0,
@@ -121,12 +130,16 @@ class Run:
 
     def _resumable(self) -> tuple[Tensors, Tensors, Mapping[str, Tensors]]:
         """Weights, moments and what workers have of their own."""
-        moments = optimizers.moments(self.model, self.optimizer)
         if self.replicas.link is None:
+            moments = optimizers.moments(self.model, self.optimizer)
             return self._whole(), whole(moments, self.replicas), {}
-        own = WorkerState(self.model.state_dict(), moments, self.averaging.state())
-        means, files = worker_files.collect(own, self.replicas.link)
+        means, files = worker_files.collect(self.own(), self.replicas.link)
         return means.model, means.optimizer, files
+
+    def own(self) -> WorkerState:
+        """What this worker has of its own, where workers train apart."""
+        moments = optimizers.moments(self.model, self.optimizer)
+        return WorkerState(self.model.state_dict(), moments, self.averaging.state())
 
     def _facts(self) -> Checkpoint:
         losses, labels = sum(loss for loss, _ in self._recent), sum(labels for _, labels in self._recent)
@@ -141,7 +154,8 @@ class Run:
             loss=losses / labels if labels else None,
         )
 
-    def _state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
+        """Counts and positions, as JSON values; the same on every replica."""
         return {
             "step": self.step,
             "tokens_seen": self.tokens_seen,
@@ -156,19 +170,34 @@ class Run:
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint of this same run: to the last bit where the placement is the same."""
-        state = checkpoints.read_state(path)
-        self._restore_tensors(path, moved=bool(state["tokens_seen"]))
+        self.go_on(checkpoints.read_state(path), self._saved(path))
+
+    def meets(self, result: StepResult) -> bool:
+        """Whether newcomers can be given what all workers have, after a step that is not the last."""
+        return not result.skipped and self.step < self.config.steps and self.averaging.meets(result.step)
+
+    def handed_over(self) -> State:
+        """What a newcomer is to `join` with."""
+        return self.state(), self.own()
+
+    def join(self, handed: State) -> None:
+        """Go on where another worker is, from what is the same on all."""
+        self.go_on(*handed)
+        self.averaging.enter()
+
+    def go_on(self, state: Mapping[str, Any], saved: WorkerState) -> None:
+        """Continue from what `state` and `own` returned."""
+        self._restore_tensors(saved, moved=bool(state["tokens_seen"]))
         self.guard.restore(state["guard"])
         self.step, self.tokens_seen, self.labels_seen = (state[k] for k in ("step", "tokens_seen", "labels_seen"))
         self._recent.extend((loss, labels) for loss, labels in state["recent"])
         self.feeder.restore(state["data"])
-        self.replicas.device.restore_rng(state)
+        self.replicas.device.restore_rng(dict(state))
         if self.scale is not None:
             self.scale = LossScale(**state["loss_scale"])
 
-    def _restore_tensors(self, path: Path, *, moved: bool) -> None:
+    def _restore_tensors(self, saved: WorkerState, *, moved: bool) -> None:
         """Weights, moments and what is averaged; before the first step that moved the weights there are no moments."""
-        saved = self._saved(path)
         load(self.model, saved.model, self.replicas)
         if moved:
             optimizers.load_moments(self.model, self.optimizer, saved.optimizer)
@@ -178,7 +207,7 @@ class Run:
 
     def _saved(self, path: Path) -> WorkerState:
         if self.replicas.link is not None:
-            return worker_files.read(path, self.replicas.rank, self.replicas.world)
+            return worker_files.read(path, self.replicas.link.rank, self.replicas.link.world)
         model, moments = (checkpoints.read_tensors(path, name) for name in (MODEL_FILE, OPTIMIZER_FILE))
         return WorkerState(model, moments, {})
 

@@ -58,9 +58,12 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
 
 
 def whole(tensors: Mapping[str, Tensor], replicas: Replicas) -> dict[str, Tensor]:
-    """Gather tensors that processes hold in parts, onto the CPU of the main process; the others get nothing."""
+    """Gather tensors that processes hold in parts, onto the CPU of the main process; the others get nothing.
+
+    Apart, all have the whole, and any may be the main process when it is asked for.
+    """
     gathered, stages = {}, replicas.stages
-    keeps = replicas.is_main if stages is None else replicas.rank == 0
+    keeps = replicas.is_main or replicas.link is not None if stages is None else replicas.rank == 0
     for name, tensor in tensors.items():
         distributed = _distributed(tensor)
         full = tensor if distributed is None else distributed.full_tensor()

@@ -5,6 +5,7 @@ Letters: B rows, T positions, D model width.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from headrace.models.masks import Mask, packed_causal, packed_prefix_lm
 from headrace.training.averaging import Synchronizer, Synchronous
 from headrace.training.config import TrainConfig
 from headrace.training.guard import Guard
+from headrace.training.link import Link
 from headrace.training.loss import SummedLoss, summed_loss
 from headrace.training.loss_scale import LossScale
 from headrace.training.optimizer import set_learning_rate
@@ -44,15 +46,25 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Labels:
-    """What a step scores, and whose labels its gradient is the mean over."""
+class _Rows:
+    """What a batch has here, and whose labels its gradient is the mean over."""
 
+    labels: int
+    filled: int
+    """Positions that are no padding."""
     everywhere: int
-    """Labels of all replicas."""
-    here: int
-    """Labels of this one."""
+    """Labels that the gradient here is divided by: of all replicas that share a model, or of this one apart."""
     shared: bool
     """Whether the gradient is that of all replicas' rows together, or each one's own."""
+
+
+class _Measured(NamedTuple):
+    """The same on every replica."""
+
+    loss: float
+    grad_norm: float
+    labels: int
+    tokens: int
 
 
 def take_step(
@@ -85,13 +97,13 @@ def take_step(
     Raises:
         TrainingError: No label, or a step that would be skipped and may not be; the weights are as they were.
     """
-    averaging, here = averaging or Synchronous(optimizer), batch.scored()
-    everywhere, tokens = replicas.sum(torch.tensor([here, batch.filled()])).tolist()
-    if not everywhere:
+    averaging = averaging or Synchronous(optimizer)
+    rows = _counted(batch, replicas, shared=averaging.shares_gradients(step))
+    measured = _differentiate(model, batch, config, rows, replicas, scale)
+    if not measured.labels:
         raise TrainingError(f"Step {step:,} has no label to learn from. Check the objectives of train.data.sources.")
-    labels = _Labels(everywhere, here, averaging.shares_gradients(step))
-    loss, grad_norm = _differentiate(model, batch, config, labels, replicas, scale)
-    skipped = (guard or Guard(config.guard)).objection(step, loss=loss, grad_norm=grad_norm)
+    guard = guard or Guard(config.guard)
+    skipped = guard.objection(step, loss=measured.loss, grad_norm=measured.grad_norm)
     learning_rate = config.schedule.learning_rate(step - 1)
     if not skipped:
         if scale is not None:
@@ -100,44 +112,52 @@ def take_step(
         averaging.update(step)
     optimizer.zero_grad(set_to_none=True)
     replicas.device.finish_step()
-    return StepResult(
-        step=step,
-        loss=loss,
-        grad_norm=grad_norm,
-        learning_rate=learning_rate,
-        labels=everywhere,
-        tokens=tokens,
-        skipped=skipped,
-    )
+    return StepResult(step=step, learning_rate=learning_rate, skipped=skipped, **measured._asdict())
+
+
+def _counted(batch: Batch, replicas: Replicas, *, shared: bool) -> _Rows:
+    """Labels and positions; those who share a model count them before any loss is divided by them.
+
+    Workers apart divide by their own: who else finishes the step is known only at its end.
+    """
+    here, filled = batch.scored(), batch.filled()
+    if replicas.link is not None:
+        return _Rows(here, filled, here, shared)
+    everywhere, tokens = replicas.sum(torch.tensor([here, filled])).tolist()
+    return _Rows(everywhere, tokens, everywhere, shared)
 
 
 def _differentiate(
-    model: GPTJ, batch: Batch, config: TrainConfig, labels: _Labels, replicas: Replicas, scale: LossScale | None
-) -> tuple[float, float]:
+    model: GPTJ, batch: Batch, config: TrainConfig, rows: _Rows, replicas: Replicas, scale: LossScale | None
+) -> _Measured:
     """Leave the clipped gradient in the weights; tell the loss and the norm before, the same on every replica."""
-    loss, norm = _try(model, batch, config, labels, replicas, scale.factor if scale else 1.0)
-    while scale is not None and math.isfinite(loss) and not math.isfinite(norm) and scale.lower():
+    found = _try(model, batch, config, rows, replicas, scale.factor if scale else 1.0)
+    while scale is not None and math.isfinite(found.loss) and not math.isfinite(found.grad_norm) and scale.lower():
         for parameter in model.parameters():
             parameter.grad = None
-        loss, norm = _try(model, batch, config, labels, replicas, scale.factor)
-    return loss, norm
+        found = _try(model, batch, config, rows, replicas, scale.factor)
+    return found
 
 
-def _try(
-    model: GPTJ, batch: Batch, config: TrainConfig, labels: _Labels, replicas: Replicas, factor: float
-) -> tuple[float, float]:
+def _try(model: GPTJ, batch: Batch, config: TrainConfig, rows: _Rows, replicas: Replicas, factor: float) -> _Measured:
     """The same, with the loss scaled up by `factor`, whatever comes of it."""
-    everywhere = _on(labels.everywhere, replicas)
-    # A replica whose rows have no label divides zeros by one.
-    divisor = everywhere if labels.shared else _on(max(1, labels.here), replicas)
+    # Rows without a label leave zeros, which are divided by one.
+    divisor = _on(max(1, rows.everywhere), replicas)
     total = _accumulate(model, batch, config, divisor, replicas, factor)
-    if labels.shared:
-        replicas.sum_gradients(model)
-    grad_norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm, replicas)
-    if not labels.shared:
-        grad_norm = replicas.sum(grad_norm) / replicas.world
-    loss_value, norm_value = torch.stack((replicas.sum(total) / everywhere, grad_norm)).tolist()
-    return loss_value, norm_value
+    if rows.shared and replicas.link is not None:
+        replicas.link.weighted_mean_([p.grad for p in model.parameters() if p.grad is not None], rows.labels)
+    norm = clip_grad_norm_(model.parameters(), config.optimizer.max_grad_norm, replicas)
+    if replicas.link is not None:
+        return _told(total, norm, rows, replicas.link)
+    loss, norm_value = torch.stack((replicas.sum(total) / divisor, norm)).tolist()
+    return _Measured(loss, norm_value, rows.labels, rows.filled)
+
+
+def _told(total: Tensor, norm: Tensor, rows: _Rows, link: Link) -> _Measured:
+    """What those who finish a step apart have measured together, the norm as a mean."""
+    measured = (total.item(), norm.item(), rows.labels, rows.filled)
+    loss, norms, labels, filled = link.count(measured)
+    return _Measured(loss / max(1.0, labels), norms / len(link.counted), int(labels), int(filled))
 
 
 def _accumulate(

@@ -41,17 +41,17 @@ def file_of(rank: int) -> str:
 def collect(own: WorkerState, link: Link) -> tuple[WorkerState, dict[str, dict[str, Tensor]]]:
     """Means over all workers and every worker's tensors by file, for the main one; the others are given nothing.
 
-    All must call it together. What it returns lies in memory of its own, on the CPU.
+    All must call it together, and are given it together: a checkpoint is of those who are there when it is complete.
+    What it returns lies in memory of its own, on the CPU.
     """
     files: dict[str, dict[str, Tensor]] = {}
     means: dict[str, dict[str, Tensor]] = {part: {} for part in WorkerState._fields}
-    for part, tensors in own._asdict().items():
-        for name, tensor in tensors.items():
-            found = link.collect(tensor)
-            for rank, one in enumerate(found):
-                files.setdefault(file_of(rank), {})[f"{part}/{name}"] = one
-            if found:
-                means[part][name] = mean_of(found)
+    names = [(part, name) for part, tensors in own._asdict().items() for name in tensors]
+    for (part, name), found in zip(names, link.collect([own._asdict()[p][n] for p, n in names]), strict=True):
+        for rank, one in enumerate(found):
+            files.setdefault(file_of(rank), {})[f"{part}/{name}"] = one
+        if found:
+            means[part][name] = mean_of(found)
     return WorkerState(**means), files | {AVERAGING_FILE: means["averaging"]}
 
 

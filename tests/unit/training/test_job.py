@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,11 @@ from headrace.artifacts import Checkpoint
 from headrace.config import encode
 from headrace.errors import ConfigError
 from headrace.tracking import client
+from headrace.training.__main__ import main
+from headrace.training.averaging import AveragingConfig
 from headrace.training.job import read_job, run_job
+from tests.processes import free_port
+from tests.unit.training.together import context
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,6 +50,33 @@ def test_torchrun_trains_what_a_file_describes(tiny, tmp_path: Path) -> None:
     ended = start(torchrun, write_job(tiny, tmp_path))
     assert ended.returncode == 0, ended.stderr
     assert storage.read(tmp_path / "out", Checkpoint).facts.step == 3
+
+
+def one_of_two(env: dict[str, str], job: Path, said: Path) -> None:
+    os.environ.update(env)
+    sys.stderr = said.open("w")
+    sys.exit(main([str(job)]))
+
+
+@pytest.mark.parametrize("averaging", ["none", "diloco"])
+def test_a_process_that_loses_another_ends_with_one_line(averaging: str, tiny, tmp_path: Path) -> None:
+    config = replace(tiny.config, steps=5_000, averaging=AveragingConfig(kind=averaging, every_steps=5))
+    job, port = write_job(tiny, tmp_path, config=encode(config)), str(free_port())
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    both = [
+        context().Process(target=one_of_two, args=({**shared, "RANK": rank}, job, tmp_path / rank)) for rank in "01"
+    ]
+    for process in both:
+        process.start()
+    while not sum(path.read_bytes().count(b"\n") for path in tmp_path.glob("work/*/losses.jsonl")):
+        assert all(process.is_alive() for process in both)
+        time.sleep(0.01)
+    both[1].kill()
+    both[0].join(60)
+    assert both[0].exitcode == 1
+    (line,) = (tmp_path / "0").read_text().splitlines()
+    assert line.startswith("Another process of this run is gone or does not answer (")
+    assert line.endswith("Start all of them again, as torchrun does by itself: they go on from the last checkpoint.")
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,51 @@ def test_every_byte_that_leaves_a_worker_is_counted() -> None:
     for config, exchanges in ((AveragingConfig(), STEPS), (DILOCO, 3 + 27 // 4)):
         assert {sent for *_, sent in returned(WORLD, trained, config)} == {exchanges * weights}
     assert [sent for *_, sent in returned(1, trained, DILOCO)] == [0]
+
+
+def entered(config: AveragingConfig) -> list[tuple[int, np.ndarray, dict[str, torch.Tensor]]]:
+    """Weights and averaging state of a newcomer after every step at which workers meet, given this worker's."""
+    worker, found = Worker(config), []
+    for step in range(1, STEPS + 1):
+        worker.steps(step, step)
+        if worker.synchronizer.meets(step):
+            newcomer = Worker(config)
+            newcomer.model.load_state_dict(worker.model.state_dict())
+            newcomer.synchronizer.restore(worker.synchronizer.state())
+            newcomer.synchronizer.enter()
+            state = {name: tensor.clone() for name, tensor in newcomer.synchronizer.state().items()}
+            found.append((step, newcomer.weights().copy(), state))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "often"), [(AveragingConfig(), STEPS), (PROXSKIP, 0), (DILOCO, 3 + 27 // 4), (COMPRESSED, STEPS)]
+)
+def test_where_workers_meet_a_newcomer_is_the_same_whoever_gives_it_what_it_needs(
+    config: AveragingConfig, often: int
+) -> None:
+    one, *others = returned(WORLD, entered, config)
+    assert len(one) == often or config is PROXSKIP
+    assert len(one) > 4  # not in the synchronous steps alone
+    for other in others:
+        for (step, weights, state), (met, same, equal) in zip(one, other, strict=True):
+            assert step == met
+            assert np.array_equal(weights, same)
+            assert all(torch.equal(state[name], equal[name]) for name in state)
+
+
+def test_control_variates_sum_to_zero_again_after_a_worker_is_gone() -> None:
+    for left in returned(WORLD, averaged_without_the_others, PROXSKIP):
+        assert left < 1e-9
+
+
+def averaged_without_the_others(config: AveragingConfig) -> float:
+    """The largest sum of control variates over all workers, begun with some that sum to something else."""
+    worker = Worker(config)
+    worker.steps(1, 20)
+    lost = {name: h + 0.1 * (worker.link.rank + 1) for name, h in worker.synchronizer.state().items()}
+    worker.synchronizer.restore(lost)
+    worker.steps(21, STEPS)
+    controls = list(worker.synchronizer.state().values())
+    worker.link.mean_(controls)
+    return max(h.abs().max().item() for h in controls)
