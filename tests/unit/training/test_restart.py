@@ -23,8 +23,9 @@ from tests.unit.training.together import PATIENCE_SECONDS, context
 STEPS, EVERY, KILLED_AFTER = 8, 3, 5
 
 
-def agent(job: Path, root: Path) -> None:
-    """What `torchrun --nproc-per-node 2 --max-restarts 1` does."""
+def agent(job: Path, root: Path, surroundings: dict[str, str]) -> None:
+    """What `torchrun --nproc-per-node 2 --max-restarts 1` does in these surroundings."""
+    os.environ.update(surroundings)  # the process it is forked from may have begun in another test's
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -57,7 +58,8 @@ def test_a_worker_that_is_killed_and_started_again_goes_on_in_one_run_of_mlflow(
     tiny, tmp_path: Path, mlflow_store: Path
 ) -> None:
     config = encode(tiny.config) | {"steps": STEPS, "log_every_steps": 1, "checkpoint_every_steps": EVERY}
-    process = context().Process(target=agent, args=(write_job(tiny, tmp_path, config=config), tmp_path))
+    job = write_job(tiny, tmp_path, config=config)
+    process = context().Process(target=agent, args=(job, tmp_path, dict(os.environ)))
     process.start()
     process.join(PATIENCE_SECONDS)
     assert process.exitcode == 0
