@@ -17,6 +17,9 @@ from headrace.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
+RACES = 5
+"""Attempts at recording datasets: turns of a loop begin together, and MLflow looks for one before it makes it."""
+
 
 class TaskRun(Tracker):
     """The nested MLflow run of one task.
