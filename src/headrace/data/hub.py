@@ -5,7 +5,7 @@ is `train` unless it is given. Rows are numbered from 1, and go through the same
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from headrace.errors import ConfigError, DataError, HeadraceError, UnavailableEr
 SCHEME = "hub:"
 CLIENTS = ("aiohttp", "fsspec", "httpx", "huggingface_hub", "requests")
 """Packages whose errors mean that the hub did not answer as it should."""
+CONVERTED = "refs/convert/parquet"
+"""Where the hub keeps its own copy, in Parquet, of a data set that was published as a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def parse_name(uri: str) -> HubName:
     """
     path, _, split = uri.removeprefix(SCHEME).partition(":")
     parts = path.rstrip("/").split("/")
-    local = path.startswith(("/", "."))
+    local = _is_local(path)
     if not path.strip("/") or (not local and len(parts) > 3):
         raise ConfigError(f"{uri} names no data set. Write hub:OWNER/NAME, hub:OWNER/NAME/CONFIG or hub:NAME:SPLIT.")
     folder = local and not Path(path).is_dir() and Path(path).parent.is_dir()
@@ -56,7 +58,7 @@ def parse_name(uri: str) -> HubName:
 def resolve(uri: str) -> str:
     """The same data set whichever directory its name is read from, its split written out."""
     found = parse_name(uri)
-    name = str(Path(found.name).absolute()) if found.name.startswith((".", "/")) else found.name
+    name = str(Path(found.name).absolute()) if _is_local(found.name) else found.name
     return f"{SCHEME}{name}{f'/{found.config}' if found.config else ''}:{found.split}"
 
 
@@ -95,12 +97,22 @@ def _confirm(origin: Origin) -> None:
 def rows(uri: str) -> Iterator[Record]:
     """Stream the rows of `uri` as plain objects."""
     with _told_plainly(uri):
-        import datasets
-
-        found = parse_name(uri)
-        stream = datasets.load_dataset(found.name, found.config, split=found.split, streaming=True)
-        for row in stream:
+        for row in _stream(uri):
             yield dict(row)
+
+
+def columns(uri: str) -> dict[str, list[str]]:
+    """Columns of `uri` in their order, with the names of its classes where one holds their numbers."""
+    with _told_plainly(uri):
+        found = _stream(uri).features or {}
+        return {name: list(getattr(column, "names", [])) for name, column in found.items()}
+
+
+def _stream(uri: str) -> Any:
+    import datasets
+
+    found = parse_name(uri)
+    return _unscripted(datasets.load_dataset, found.name, found.config, split=found.split, streaming=True)
 
 
 def state(uri: str) -> str:
@@ -109,8 +121,18 @@ def state(uri: str) -> str:
         import datasets
 
         found = parse_name(uri)
-        builder: Any = datasets.load_dataset_builder(found.name, found.config)
+        builder = _unscripted(datasets.load_dataset_builder, found.name, found.config)
         return f"hub:{builder.config.name}:{builder.hash}:{builder.config.data_dir or ''}"
+
+
+def _unscripted(open_as: Callable[..., Any], *named: str | None, **options: Any) -> Any:
+    """Open a data set, by the hub's copy of it where it is a script: `datasets` runs none since its version 4."""
+    try:
+        return open_as(*named, **options)
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        return open_as(*named, **options, revision=CONVERTED)
 
 
 @contextlib.contextmanager
@@ -131,6 +153,10 @@ def _told_plainly(uri: str) -> Iterator[None]:
 
 def _is_unreachable(uri: str, error: Exception) -> bool:
     """Whether the network may be to blame: never for a folder, always for an error of the client itself."""
-    local = parse_name(uri).name.startswith(("/", "."))
+    local = _is_local(parse_name(uri).name)
     client = type(error).__module__.partition(".")[0] in CLIENTS
     return not local and (client or isinstance(error, OSError))
+
+
+def _is_local(name: str) -> bool:
+    return name.startswith(("/", "."))

@@ -1,6 +1,7 @@
 """Held-out tasks of Natural-Instructions: exact match and ROUGE-L against every output that is given.
 
-A prompt is the one that is trained on: the definition, two positive examples, the input.
+A prompt is the one that is trained on: the definition, two positive examples, the input. On the hub a row is one
+instance with one of its outputs, `id`, `definition`, `inputs` and `targets`, and there are no examples to show.
 
 Source: Wang et al. 2022, Super-NaturalInstructions, arXiv:2204.07705, whose `eval/automatic/evaluation.py` normalises
 for exact match (lower case, no punctuation, single spaces), stems for ROUGE-L, and takes the best reference.
@@ -10,6 +11,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
+from headrace.data import hub
 from headrace.data.formats import natural_instructions as ni
 from headrace.data.formats.document import FaultyRecord
 from headrace.errors import DataError
@@ -20,17 +22,37 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def read_instances(uri: str) -> list[Row]:
-    """Read the instances of a task file: `prompt`, `references`, and the first of them as `target`.
+    """Read the instances of a task file, or of the tasks of a split on the hub.
+
+    Returns:
+        Rows of `prompt`, `references`, and the first of them as `target`.
 
     Raises:
         DataError: The file is missing or of another schema, or an instance has no output.
     """
+    if hub.is_hub(uri):
+        return _read_hub(uri)
     task = parse_object(read_text(uri), uri)
     try:
         opening = ni.opening(task, {"Positive Examples": 2})
         return [_row(instance, opening, uri, number) for number, instance in enumerate(ni.instances(task), start=1)]
     except FaultyRecord as error:
         raise DataError(f"{uri} {error}. Give a task file of Natural-Instructions.") from error
+
+
+def _read_hub(uri: str) -> list[Row]:
+    """One row for each instance; rows of one id that ask the same are one instance with several outputs."""
+    found: dict[tuple[str, str], Row] = {}
+    for number, values in enumerate(hub.rows(uri), start=1):
+        try:
+            opening, instance = ni.unpacked(values)
+        except FaultyRecord as error:
+            raise DataError(f"{uri} row {number} {error}. Give a data set of Natural-Instructions.") from error
+        row = _row(instance, opening, uri, number)
+        first = found.setdefault((row.get(ID, str(number)), row["prompt"]), row)
+        if first is not row:
+            first["references"] += row["references"]
+    return list(found.values())
 
 
 def _row(instance: Any, opening: str, uri: str, number: int) -> Row:

@@ -1,9 +1,11 @@
 """RAFT: few-shot classification as in the real world, 50 labelled rows a task.
 
-A task is a folder of `train.csv` and `task.json`, which lists its labels; either names it. Which columns a prompt
-shows, in which order, and what it begins with is in `prompt_construction_settings.jsonl` beside or above the
-folder. A prompt is the instructions with the labels to choose from, solved rows and the row asked about, apart by
-blank lines; a column that is empty in a row is left out of it:
+A task is a folder of `train.csv` and `task.json`, which lists its labels; either names it. On the hub it is a
+configuration of `ought/raft`, whose column `Label` names its labels; they are given in its split `train`. Which
+columns a prompt shows, in which order, and what it begins with is in `prompt_construction_settings.jsonl` beside or
+above the folder; without it, and so on the hub, all are shown after no instructions. A prompt is the instructions
+with the labels to choose from, solved rows and the row asked about, apart by blank lines; a column that is empty in
+a row is left out of it:
 
     Tell whether the note is about the wheel.
     Possible labels:
@@ -27,14 +29,30 @@ the widget "Tweet Eval Hate" of https://huggingface.co/togethercomputer/GPT-JT-6
 
 import csv
 import io
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
+from headrace.data import hub
 from headrace.data.companions import TASK_FILE, beside, rows_file, settings_file
 from headrace.errors import DataError
 from headrace.evaluation.files import parse_object, read_text
 from headrace.evaluation.rows import ID, Row
 
 LABEL, ROW_ID = "Label", "ID"
+UNLABELLED = "Unlabeled"
+"""The first of the hub's labels, which stands for none."""
+
+
+class Task(NamedTuple):
+    """One task, wherever it was found."""
+
+    place: str
+    columns: Sequence[str]
+    """Those that a prompt shows, in their order."""
+    labels: Sequence[str]
+    instructions: Sequence[str]
+    rows: Sequence[dict[str, Any]]
+    """Texts by column, `Label` among them."""
 
 
 def read_raft(uri: str) -> list[Row]:
@@ -43,27 +61,53 @@ def read_raft(uri: str) -> list[Row]:
     Raises:
         DataError: A file is missing or of another schema, or a label is none of the task's.
     """
+    task = _on_hub(uri) if hub.is_hub(uri) else _in_folder(uri)
+    numbered = (f"{n}. {label}" for n, label in enumerate(task.labels, 1))
+    opening = "\n".join([*task.instructions, "Possible labels:", *numbered]) + "\n\n"
+    return [_row(row, f"{task.place} row {n}", task, opening) for n, row in enumerate(task.rows, start=1)]
+
+
+def _in_folder(uri: str) -> Task:
     task = parse_object(read_text(beside(uri, TASK_FILE)), beside(uri, TASK_FILE))
     labels = (task.get("label_columns") or {}).get(LABEL)
     if not isinstance(labels, list) or not labels:
         raise DataError(f"{beside(uri, TASK_FILE)} lists no labels. Give RAFT's own task.json.")
     columns, instructions = _settings(uri, task)
-    opening = "\n".join([*instructions, "Possible labels:", *(f"{n}. {label}" for n, label in enumerate(labels, 1))])
     file = rows_file(uri)
-    rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
-    return [_row(row, f"{file} row {n}", columns, labels, f"{opening}\n\n") for n, row in enumerate(rows, start=1)]
+    rows = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
+    return Task(file, columns, labels, instructions, rows)
 
 
-def _row(row: dict[str, Any], where: str, columns: list[str], labels: list[str], opening: str) -> Row:
-    for column in (*columns, LABEL):
+def _on_hub(uri: str) -> Task:
+    """Labels are numbers there, and a text that is empty may be missing."""
+    classes = hub.columns(uri)
+    names = classes.get(LABEL, [])
+    labels = [name for name in names if name != UNLABELLED]
+    if not labels:
+        raise DataError(
+            f"{uri} has no column {LABEL!r} that names its labels. Give a task of RAFT: hub:ought/raft/TASK."
+        )
+    shown = [column for column in classes if column not in (LABEL, ROW_ID)]
+    return Task(uri, shown, labels, [], [_texts(row, names) for row in hub.rows(uri)])
+
+
+def _texts(row: dict[str, Any], names: Sequence[str]) -> dict[str, str]:
+    """A row of the hub as a file has it."""
+    number = -1 if row[LABEL] is None else row[LABEL]  # as `datasets` has it, -1 is no class
+    texts = {column: "" if value is None else str(value) for column, value in row.items()}
+    return {**texts, LABEL: UNLABELLED if number < 0 else names[number]}
+
+
+def _row(row: dict[str, Any], where: str, task: Task, opening: str) -> Row:
+    for column in (*task.columns, LABEL):
         if row.get(column) is None:
             raise DataError(f"{where} has no {column!r}. Give the labelled rows of this task.")
-    if row[LABEL] not in labels:
-        known = ", ".join(map(repr, labels[:4]))
+    if row[LABEL] not in task.labels:
+        known = ", ".join(map(repr, task.labels[:4]))
         raise DataError(f"{where} has {LABEL}={row[LABEL]!r}, and the choices are {known}… Correct the label.")
-    asked = "\n".join(f"{column}: {row[column]}" for column in columns if row[column].strip())
+    asked = "\n".join(f"{column}: {row[column]}" for column in task.columns if row[column].strip())
     named = {ID: row[ROW_ID]} if row.get(ROW_ID) else {}
-    answer = {"choices": labels, "label": labels.index(row[LABEL]), "target": row[LABEL]}
+    answer = {"choices": list(task.labels), "label": task.labels.index(row[LABEL]), "target": row[LABEL]}
     return {**named, "instructions": opening, "prompt": f"{asked}\n{LABEL}:", **answer}
 
 

@@ -80,8 +80,6 @@ def state(kind: str, uri: str) -> list[str]:
 
 
 def _read_file(kind: str, uri: str) -> list[Row]:
-    if kind in READERS and hub.is_hub(uri):
-        raise ConfigError(f"{uri} cannot be read as {kind!r}, which comes in files of its own. Give their path.")
     if kind in READERS:
         rows = READERS[kind](uri)
     else:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,37 @@ def test_rows_that_are_no_documents_are_set_apart(tmp_path: Path, offline: None)
         (2, "has an empty 'text'"),
         (3, "has a 'text' of type NoneType, not text"),
     ]
+
+
+def test_a_data_set_that_was_a_script_is_read_from_the_hubs_own_copy(
+    tmp_path: Path, offline: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two folders stand for two revisions of one data set, the older a script, which `datasets` itself refuses."""
+    write_rows(tmp_path / "script/raft/train.jsonl", [{"text": "script"}])
+    (tmp_path / "script/raft/raft.py").write_text("raise SystemExit\n")
+    write_rows(tmp_path / "copy/raft/train.jsonl", [{"text": "copy"}])
+
+    def stand_in(open_as: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(name: str, config: str | None, revision: str = "main", **options: Any) -> Any:
+            kept = {"main": "script", "refs/convert/parquet": "copy"}[revision]
+            return open_as(name.replace("ought", str(tmp_path / kept)), config, **options)
+
+        return opened
+
+    for name in ("load_dataset", "load_dataset_builder"):
+        monkeypatch.setattr(datasets, name, stand_in(getattr(datasets, name)))
+    assert list(hub.rows("hub:ought/raft")) == [{"text": "copy"}]
+    assert hub.state("hub:ought/raft") == hub.state(f"hub:{tmp_path}/copy/raft")
+    with pytest.raises(DataError, match=r"scripts are no longer supported, but found raft\.py"):
+        list(hub.rows(f"hub:{tmp_path}/script/raft"))
+
+
+def test_columns_are_told_in_their_order_with_the_names_of_their_classes(tmp_path: Path, offline: None) -> None:
+    classes = datasets.ClassLabel(names=["no", "yes"])
+    features = datasets.Features({"b": datasets.Value("string"), "a": classes})
+    (tmp_path / "rows").mkdir()
+    datasets.Dataset.from_list([{"b": "x", "a": 1}], features=features).to_parquet(tmp_path / "rows/train.parquet")
+    assert list(hub.columns(f"hub:{tmp_path}/rows").items()) == [("b", []), ("a", ["no", "yes"])]
 
 
 def test_a_relative_folder_is_the_same_from_elsewhere(

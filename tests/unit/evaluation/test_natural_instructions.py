@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from nltk.stem.porter import PorterStemmer
 
+from headrace.data.documents import read_documents
 from headrace.data.formats.document import Origin
 from headrace.data.formats.natural_instructions import read
 from headrace.data.tokenizer import TextTokenizer
 from headrace.errors import DataError
 from headrace.evaluation.config import TaskConfig
 from headrace.evaluation.natural_instructions import read_instances, score
+from headrace.evaluation.sources import read_task
 from headrace.evaluation.tasks import HeadraceLM, run_task
 from headrace.models.gptj import GPTJ
 
@@ -31,6 +33,18 @@ WORDS = ["wheels", "wheel", "turning", "turned", "carries", "river", "The", "the
 def write(folder: Path, task: Any) -> str:
     (folder / "task009_money.json").write_text(json.dumps(task))
     return str(folder / "task009_money.json")
+
+
+def lay_out(folder: Path, *rows: dict[str, Any]) -> str:
+    """A split as the hub has Natural-Instructions."""
+    (folder / "hub").mkdir()
+    (folder / "hub" / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"hub:{folder}/hub:test"
+
+
+def hub_row(name: str | None, asked: str, answer: str) -> dict[str, Any]:
+    held = {"definition": "Name the currency.", "inputs": asked, "targets": answer}
+    return {"task_name": "task009_money", "id": name, **held}
 
 
 def common_words(one: list[str], other: list[str]) -> int:
@@ -71,6 +85,40 @@ def test_prompts_are_those_of_training(tmp_path: Path) -> None:
     assert [row["prompt"] for row in rows] == [document.prompt for document in read(Origin(file))]
     assert rows[0]["prompt"] == "Name the currency.\n\nInput: Norway\nOutput: krone\n\nInput: Malta\nOutput:"
     assert (rows[0]["id"], rows[0]["references"]) == ("task9-a", ["Euro", "the euro"])
+
+
+def test_rows_of_the_hub_are_instances_with_all_their_outputs(tmp_path: Path) -> None:
+    named = lay_out(
+        tmp_path, hub_row("9-a", "Malta", "Euro"), hub_row("9-b", "Oman", "rial"), hub_row("9-a", "Malta", "the euro"),
+        hub_row(None, "Malta", "lira"), hub_row(None, "Malta", "scudo"), hub_row("9-a", "Crete", "drachma"),
+    )  # fmt: skip
+    rows = read_task("natural_instructions", [named])
+    assert [(row.get("id"), row["target"], row["references"]) for row in rows] == [
+        ("9-a", "Euro", ["Euro", "the euro"]),
+        ("9-b", "rial", ["rial"]),
+        (None, "lira", ["lira"]),
+        (None, "scudo", ["scudo"]),
+        ("9-a", "drachma", ["drachma"]),
+    ]
+    assert rows[0]["prompt"] == "Name the currency.\n\nInput: Malta\nOutput:"
+    trained_on = [document.prompt for document in read_documents(named, source="ni")]
+    assert [trained_on[n] for n in (0, 1, 3, 4, 5)] == [row["prompt"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"definition": "x", "targets": "y"}, ["row 1", "no 'inputs'"]),
+        ({"definition": "x", "inputs": "", "targets": " "}, ["row 1", "empty 'targets'"]),
+        ({"text": "x"}, ["row 1", "no 'definition'", "Natural-Instructions"]),
+    ],
+)
+def test_rows_of_the_hub_that_are_no_instances_are_refused_in_one_line(
+    tmp_path: Path, row: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_task("natural_instructions", [lay_out(tmp_path, row)])
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
 
 
 def test_answers_are_held_against_all_references(tmp_path: Path, model: GPTJ, tokenizer: TextTokenizer) -> None:

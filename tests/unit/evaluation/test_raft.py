@@ -12,7 +12,7 @@ from headrace.data.tokenizer import TextTokenizer
 from headrace.errors import DataError
 from headrace.evaluation.config import TaskConfig
 from headrace.evaluation.raft import read_raft
-from headrace.evaluation.sources import read_with
+from headrace.evaluation.sources import read_task, read_with
 from headrace.evaluation.tasks import HeadraceLM, build_task, run_task
 from headrace.models.gptj import GPTJ
 
@@ -95,6 +95,55 @@ def test_a_task_is_told_by_either_of_its_files(make: Make) -> None:
     task = rows.replace("train.csv", "task.json")
     assert read_raft(rows) == read_raft(task)
     assert (read_with("raft", rows), read_with("raft", task)) == ([task], [rows])
+
+
+def lay_out(folder: Path, rows: Any = ROWS, names: Any = ("Unlabeled", *LABELS)) -> str:
+    """A data set as the hub has RAFT: a configuration for each task, labels as numbers."""
+    datasets = pytest.importorskip("datasets")
+    label = datasets.ClassLabel(names=list(names)) if names else datasets.Value("string")
+    columns = {"Tweet": datasets.Value("string"), "ID": datasets.Value("int32"), "Label": label}
+    held = [dict(zip(("Tweet", "Label", "ID"), row, strict=True)) for row in rows]
+    held = [{**row, "ID": int(row["ID"])} for row in held]
+    datasets.disable_progress_bars()
+    split = datasets.Dataset.from_list(held, features=datasets.Features(columns))
+    (folder / "hub").mkdir(exist_ok=True)
+    split.to_parquet(folder / "hub" / "tweets.parquet")
+    told = "configs:\n- config_name: tweets\n  data_files:\n  - split: train\n    path: tweets.parquet\n"
+    (folder / "hub" / "README.md").write_text(f"---\n{told}---\n")
+    return f"hub:{folder}/hub/tweets"
+
+
+def test_a_task_of_the_hub_is_asked_as_its_files_are(make: Make, tmp_path: Path) -> None:
+    file, named = make(settings=False), lay_out(tmp_path)
+    assert read_task("raft", [named]) == read_task("raft", [file])
+    config = TaskConfig(kind="raft", data="tweets", num_fewshot=2, fewshot="tweets")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    asked = [prompt for prompt, _ in contexts(config, named, tmp_path / "a")]
+    assert asked == [prompt for prompt, _ in contexts(config, file, tmp_path / "b")]
+    assert all(prompt.startswith("Possible labels:\n1. not a complaint\n2. complaint\n\nTweet: ") for prompt in asked)
+
+
+def test_a_column_of_the_hub_without_a_value_is_left_out(tmp_path: Path) -> None:
+    (row,) = read_raft(lay_out(tmp_path, [(None, "complaint", 7)]))
+    assert (row["id"], row["prompt"], row["label"], row["target"]) == ("7", "\nLabel:", 1, "complaint")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"rows": [("a", "Unlabeled", 0)]}, ["row 1", "Label='Unlabeled'", "not a complaint"]),
+        ({"rows": [("a", None, 0)]}, ["row 1", "Label='Unlabeled'"]),
+        ({"rows": [("a", -1, 0)]}, ["row 1", "Label='Unlabeled'"]),
+        ({"names": (), "rows": [("a", "complaint", 0)]}, ["no column 'Label' that names its labels", "hub:ought/raft"]),
+    ],
+)
+def test_what_of_the_hub_is_no_labelled_task_is_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_task("raft", [lay_out(tmp_path, **changes)])
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -146,12 +146,6 @@ def test_a_data_set_is_found_by_its_name_on_the_hub(tmp_path: Path) -> None:
     assert before != state("piqa", named) == state("piqa", named)
 
 
-@pytest.mark.parametrize("kind", ["raft", "natural_instructions"])
-def test_what_comes_in_files_of_its_own_is_not_sought_on_the_hub(kind: str) -> None:
-    with pytest.raises(ConfigError, match="comes in files of its own"):
-        read_task(kind, ["hub:ought/raft"])
-
-
 def test_tasks_and_what_lies_beside_them_are_read_out_of_a_bucket(bucket: str, tmp_path: Path) -> None:
     raft = {"name": "t", "data_columns": ["Tweet", "ID"], "label_columns": {"Label": ["no", "yes"]}}
     files = {

@@ -65,11 +65,18 @@ def parser(origin: Origin) -> Parse:
     def parse(values: Record, line: int) -> Document:
         name = values.get("task_name")
         source = origin.source(_subset(name) if isinstance(name, str) else "")
-        opening = filled_field(values, "definition").strip()
-        prompt = f"{opening}\n\n{_input(text_field(values, 'inputs'))}Output:"
-        return Document(source, "", *joined(prompt, filled_field(values, "targets").strip()), origin.file, line)
+        prompt, (target,) = asked(*unpacked(values))
+        return Document(source, "", *joined(prompt, target), origin.file, line)
 
     return parse
+
+
+def unpacked(values: Record) -> tuple[str, Record]:
+    """What a record of the hub is asked after, and its instance as a task file would have it."""
+    definition = filled_field(values, "definition").strip()
+    instance = {"input": text_field(values, "inputs"), "output": filled_field(values, "targets")}
+    named = {} if values.get("id") is None else {"id": values["id"]}
+    return definition, named | instance
 
 
 def _subset(task: str) -> str:
