@@ -1,11 +1,14 @@
 """Checkpoints and verdicts of a few bytes, promoted into a real MLflow store as a pipeline does."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from headrace import registry, storage, tracking
-from headrace.artifacts import MODEL_FILE, Checkpoint, ModelVersion, Rule, Verdict
+from headrace.artifacts import MODEL_FILE, STATE_FILE, Checkpoint, ModelVersion, Rule, Verdict
+from headrace.config import encode
+from headrace.provenance import STAGES, Given, Stage
 
 RULES = (Rule(name="beats champion", passed=True, reason="0.87 beats 0.52.", numbers={"p": 0.001}),)
 
@@ -21,8 +24,11 @@ class Candidates:
         facts = Checkpoint(
             step=step, tokens_seen=1, labels_seen=1, model={}, tokenizer="t", mask="causal", config={}, loss=None
         )
+        pretrained = Stage(init=None, shards={"pile": Given(digest="2" * 64)})
         with storage.writing(self.path(step)) as tree:
             (tree.path / MODEL_FILE).write_bytes(bytes([step]) * 1000)
+            stages = (pretrained, Stage(init="3" * 64, shards={"text": Given(digest="1" * 64)}))
+            (tree.path / STATE_FILE).write_text(json.dumps({STAGES: encode(stages)}))
             (tree.path / "deep").mkdir()
             (tree.path / "deep" / "empty.json").write_bytes(b"")
             return tree.commit(facts, {"tokenizer": "0" * 64, "shards_text": "1" * 64}).digest

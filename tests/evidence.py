@@ -20,10 +20,10 @@ from headrace.artifacts import (
     Verdict,
 )
 from headrace.config import encode
-from headrace.data.provenance import STAGES, Given, Stage
 from headrace.evaluation.gate import judge
 from headrace.evaluation.guarantees import CERTIFIED_CONFIG
 from headrace.evaluation.policy import GateConfig
+from headrace.provenance import STAGES, Given, Stage
 from headrace.storage import Stored
 
 CONFIG: dict[str, Any] = {

@@ -8,8 +8,8 @@ from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from headrace.artifacts import Checkpoint, DataSummary, EvalReport, Rule
-from headrace.data.provenance import Stage, stages_of
 from headrace.evaluation.details import measured_files
+from headrace.provenance import Stage, stages_of
 from headrace.storage import Stored
 
 DATA = "decontaminated data"

@@ -8,29 +8,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import headrace
-from headrace.artifacts import Manifest
+from headrace.artifacts import Checkpoint
+from headrace.provenance import stages_of
+from headrace.storage import Stored
 from headrace.tracking import RUN_TAG
 
 PIPELINE, PARENTS, DATA = "headrace.pipeline_run", "headrace.parents", "headrace.data"
+"""`DATA` lists the training stages, oldest first: digests of the shards that each was given, by name."""
 REVISION, IMAGE = "headrace.revision", "headrace.image"
 TAGS = (PIPELINE, PARENTS, DATA, REVISION, IMAGE)
 REVISION_VARIABLE, IMAGE_VARIABLE = "HEADRACE_REVISION", "HEADRACE_BUILT_AS"
 """Set within an image when it is built: which code is in it, and what the image is called."""
-SHARDS = "shards_"
-"""How the roles of training data begin among a checkpoint's parents."""
 
 
-def lineage(checkpoint: Manifest, run: Mapping[str, str]) -> dict[str, str]:
+def lineage(checkpoint: Stored[Checkpoint], run: Mapping[str, str]) -> dict[str, str]:
     """Tags of a version to be made; what is not known is left out.
 
     Args:
-        checkpoint: Manifest of its checkpoint.
+        checkpoint: What is registered; it knows its parents and the data of every stage of its training.
         run: Tags of the MLflow run that registers it.
     """
-    data = {role.removeprefix(SHARDS): digest for role, digest in checkpoint.parents.items() if role.startswith(SHARDS)}
+    data = [{name: given.digest for name, given in stage.shards.items()} for stage in stages_of(checkpoint)]
+    parents = dict(checkpoint.manifest.parents)
     tags = {
         PIPELINE: run.get(RUN_TAG, ""),
-        PARENTS: json.dumps(dict(checkpoint.parents), sort_keys=True) if checkpoint.parents else "",
+        PARENTS: json.dumps(parents, sort_keys=True) if parents else "",
         DATA: json.dumps(data, sort_keys=True) if data else "",
         REVISION: revision(),
         IMAGE: os.environ.get(IMAGE_VARIABLE, ""),

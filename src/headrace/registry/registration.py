@@ -29,7 +29,7 @@ def register(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict]
     client().log_artifacts(run_id, str(verdict.path), VERDICT_FOLDER)
     run = client().get_run(run_id)
     tags = {CHECKPOINT: checkpoint.digest, VERDICT: verdict.digest, EVIDENCE: _evidence(verdict.facts)}
-    tags |= lineage(checkpoint.manifest, run.data.tags)
+    tags |= lineage(checkpoint, run.data.tags)
     text = card(name, checkpoint, verdict, tags)
     client().log_text(run_id, text, CARD_FILE)
     source = f"{run.info.artifact_uri}/{FOLDER}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from headrace import storage
 from headrace.artifacts import Checkpoint, Tokenizer
 from headrace.config import encode
-from headrace.data.provenance import Stage, stage, stages_of
 from headrace.data.shards import OpenShards, open_shards
 from headrace.errors import MismatchError
+from headrace.provenance import Stage, stage, stages_of
 from headrace.storage import Stored
 from headrace.training.config import TrainConfig
 
@@ -47,7 +47,8 @@ def open_inputs(sources: Mapping[str, str], tokenizer_uri: str, init_uri: str | 
     shards = {name: open_shards(uri, tokenizer.facts.fingerprint) for name, uri in sources.items()}
     digests = {"tokenizer": tokenizer.digest} | {f"shards_{name}": opened.digest for name, opened in shards.items()}
     digests |= {"init": parent.digest} if parent is not None else {}
-    stages = (*(stages_of(parent) if parent is not None else ()), stage(shards, parent))
+    mine = stage({name: opened.stored for name, opened in shards.items()}, parent)
+    stages = (*(stages_of(parent) if parent is not None else ()), mine)
     return Inputs(shards=shards, tokenizer=tokenizer, parent=parent, digests=digests, stages=stages)
 
 

@@ -14,10 +14,10 @@ from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Check
 from headrace.checkpoints import Contents
 from headrace.config import encode
 from headrace.data.batch import Batch
-from headrace.data.provenance import STAGES
 from headrace.errors import ConfigError
 from headrace.models.gptj import GPTJ
 from headrace.models.pretrained import load_weights
+from headrace.provenance import STAGES
 from headrace.training import optimizer as optimizers
 from headrace.training import worker_files
 from headrace.training.config import TrainConfig

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from headrace import registry, storage, tracking
-from headrace.artifacts import MODEL_FILE, Checkpoint, Rule, Verdict
+from headrace.artifacts import MODEL_FILE, STATE_FILE, Checkpoint, Rule, Verdict
 from headrace.cli.app import run_app
+from headrace.config import encode
+from headrace.provenance import STAGES, Given, Stage
 
 REASON = "0.87 beats [0.52, 0.6] and [/b] stays."
 
@@ -19,6 +21,8 @@ def promote(folder: Path, step: int) -> str:
     )
     with storage.writing(folder / f"checkpoint-{step}") as tree:
         (tree.path / MODEL_FILE).write_bytes(bytes([step]))
+        stages = [Stage(init=None, shards={name: Given(digest=name * 8)}) for name in ("pile", "chat")]
+        (tree.path / STATE_FILE).write_text(json.dumps({STAGES: encode(stages)}))
         digest = tree.commit(facts).digest
     now = registry.champion("gptj")
     rules = (Rule(name="beats base", passed=True, reason=REASON),)
@@ -62,7 +66,9 @@ def test_versions_are_listed_shown_with_their_evidence_and_taken_back(
     assert shown == {**listed[1], "lineage": shown["lineage"], "evidence": shown["evidence"]}
     assert shown["lineage"]["pipeline_run"] == "run"
     assert shown["evidence"]["rules"][0]["reason"] == REASON
-    assert f"✓ beats base: {REASON}" in told(capsys, "show", "gptj/2")
+    read = told(capsys, "show", "gptj/2")
+    assert f"✓ beats base: {REASON}" in read
+    assert f'data         [{{"pile": "{"pile" * 8}"}}, {{"chat": "{"chat" * 8}"}}]' in read
 
     said = told(capsys, "rollback", "gptj", "--reason", "wrong [/tmp/x] answers")
     assert said == "gptj version 2 was taken back; version 1 is champion again.\n"

@@ -12,7 +12,7 @@ from tests.candidates import Candidates
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_version_says_which_run_data_parents_code_and_image_it_comes_from(
+def test_a_version_says_which_run_parents_data_of_every_stage_code_and_image_it_comes_from(
     candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_REVISION", "abc123")
@@ -22,7 +22,7 @@ def test_a_version_says_which_run_data_parents_code_and_image_it_comes_from(
     lineage.revision.cache_clear()
     tags = registry.resolve("gptj/1").tags
     assert json.loads(tags[lineage.PARENTS]) == {"tokenizer": "0" * 64, "shards_text": "1" * 64}
-    assert json.loads(tags[lineage.DATA]) == {"text": "1" * 64}
+    assert json.loads(tags[lineage.DATA]) == [{"pile": "2" * 64}, {"text": "1" * 64}]
     assert tags[lineage.PIPELINE] == "run-1"
     assert (tags[lineage.REVISION], tags[lineage.IMAGE]) == ("abc123", "registry.example/headrace:7")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from headrace import registry, storage, tracking
-from headrace.artifacts import MODEL_FILE, Checkpoint, ModelVersion, Rule, Verdict
+from headrace.artifacts import MODEL_FILE, STATE_FILE, Checkpoint, ModelVersion, Rule, Verdict
 from headrace.errors import ConfigError, HeadraceError, IntegrityError, MismatchError
 from headrace.registry import CHAMPION, PREVIOUS, Version
 from tests.candidates import RULES, Candidates
@@ -267,7 +267,7 @@ def test_a_version_on_a_server_is_fetched_once_and_verified(
     path = registry.fetch(champion())
     assert path == tmp_path / "cache" / champion().checkpoint
     assert {p.relative_to(path).as_posix() for p in path.rglob("*")} == {
-        "manifest.json", MODEL_FILE, "deep", "deep/empty.json"
+        "manifest.json", MODEL_FILE, STATE_FILE, "deep", "deep/empty.json"
     }  # fmt: skip
     stored = (mlflow_server.folder / "artifacts").rglob(MODEL_FILE)
     kept = next(p for p in stored if champion().run_id in p.parts)  # other tests have put theirs there

@@ -17,10 +17,10 @@ from headrace import checkpoints, storage
 from headrace.artifacts import MODEL_FILE, OPTIMIZER_FILE, TOKENIZER_FILE, Checkpoint, Corpus
 from headrace.config import encode
 from headrace.data.loader import BatchStream
-from headrace.data.provenance import Given, Stage, stages_of
 from headrace.data.vocabulary import SpecialTokens
 from headrace.errors import ConfigError, IntegrityError, MismatchError, TrainingError, UnavailableError
 from headrace.models.gptj import GPTJ
+from headrace.provenance import Given, Stage, stages_of
 from headrace.tracking import Tracker
 from headrace.training.inputs import open_inputs
 from headrace.training.loop import train

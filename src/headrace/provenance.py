@@ -8,9 +8,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace.artifacts import STATE_FILE, Checkpoint
+from headrace.artifacts import STATE_FILE, Checkpoint, TokenShards
 from headrace.config import decode
-from headrace.data.shard_files import OpenShards
 from headrace.storage import Stored
 
 STAGES = "stages"
@@ -38,16 +37,16 @@ class Stage:
     """By the name that the stage's configuration calls them."""
 
 
-def stage(shards: Mapping[str, OpenShards], parent: Stored[Checkpoint] | None) -> Stage:
+def stage(shards: Mapping[str, Stored[TokenShards]], parent: Stored[Checkpoint] | None) -> Stage:
     """Describe a run that starts from `parent`, or from drawn weights, and reads `shards`."""
-    given = {name: _given(opened) for name, opened in shards.items()}
+    given = {name: _given(stored) for name, stored in shards.items()}
     return Stage(init=None if parent is None else parent.digest, shards=given)
 
 
-def _given(opened: OpenShards) -> Given:
-    parents = opened.stored.manifest.parents
+def _given(stored: Stored[TokenShards]) -> Given:
+    parents = stored.manifest.parents
     return Given(
-        digest=opened.digest, pieces=tuple(parents[role] for role in sorted(parents) if role.startswith(PIECE))
+        digest=stored.digest, pieces=tuple(parents[role] for role in sorted(parents) if role.startswith(PIECE))
     )
 
 
