@@ -6,7 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from headrace import registry, storage, tracking
-from headrace.artifacts import MODEL_FILE, STATE_FILE, Checkpoint, ModelVersion, Rule, Verdict
+from headrace.artifacts import (
+    MODEL_FILE,
+    STATE_FILE,
+    Checkpoint,
+    EvalReport,
+    Manifest,
+    Metric,
+    ModelVersion,
+    Rule,
+    Verdict,
+)
 from headrace.config import encode
 from headrace.provenance import STAGES, Given, Stage
 
@@ -44,8 +54,11 @@ class Candidates:
         values = {"candidate": digest, "champion": beaten.checkpoint if beaten else None, "passed": True}
         facts = Verdict(**({"model": model, "rules": RULES} | values | changes))
         path = self.folder / f"verdict-{os.urandom(4).hex()}"
+        metrics = {"piqa/acc_norm": Metric(value=0.7654, stderr=0.01, n=100)}
+        report = Manifest(facts=EvalReport(checkpoint=digest, mask="causal", metrics=metrics), files={})
         with storage.writing(path) as tree:
-            tree.commit(facts)
+            registry.keep_reports(tree.path, {"candidate": report})
+            tree.commit(facts, {"candidate": report.digest})
         return path
 
     def promote(self, step: int, verdict: Path | None = None, name: str = "gptj", reason: str = "") -> ModelVersion:

@@ -4,17 +4,17 @@ Written from sealed artifacts alone, so that it says nothing that nobody measure
 Hugging Face Hub's: licence, datasets, `model-index` with every metric, and examples for its widget.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from headrace.artifacts import Checkpoint, EvalReport, Metric
 from headrace.config import decode
 from headrace.errors import MismatchError
-from headrace.evaluation.published import COLUMNS, ROWS
 from headrace.models.export import GENERATION
 from headrace.models.gptj import GPTJConfig
 from headrace.models.size import count_parameters
+from headrace.pages.results import results, table
 from headrace.storage import Stored
 
 
@@ -35,13 +35,19 @@ class CardConfig:
     """Prompts that the Hub's widget offers."""
 
 
-def write_card(checkpoint: Stored[Checkpoint], reports: Sequence[Stored[EvalReport]], config: CardConfig) -> str:
+def write_card(
+    checkpoint: Stored[Checkpoint],
+    reports: Sequence[Stored[EvalReport]],
+    config: CardConfig,
+    unmeasured: str = "Nothing was measured.",
+) -> str:
     """Compose the card as Markdown with front matter.
 
     Args:
         checkpoint: What the card is about.
         reports: Measurements of it; those of one name that several have are taken from the last.
         config: Licence, names and examples.
+        unmeasured: What stands for the results where there are none.
 
     Raises:
         MismatchError: A report is of another checkpoint.
@@ -54,8 +60,9 @@ def write_card(checkpoint: Stored[Checkpoint], reports: Sequence[Stored[EvalRepo
             )
     metrics = {name: metric for report in reports for name, metric in report.facts.metrics.items()}
     facts = checkpoint.facts
-    sections = (_opening(facts, config), _shape(facts), _training(checkpoint), _results(metrics), _limits(facts))
-    return "\n\n".join([f"---\n{_front_matter(config, metrics)}\n---", *sections]) + "\n"
+    about = (_opening(facts, config), _shape(facts), _training(checkpoint))
+    sections = (f"---\n{_front_matter(config, metrics)}\n---", *about, _results(metrics, unmeasured), _limits(facts))
+    return "\n\n".join(sections) + "\n"
 
 
 def _front_matter(config: CardConfig, metrics: Mapping[str, Metric]) -> str:
@@ -136,23 +143,8 @@ def _training(checkpoint: Stored[Checkpoint]) -> str:
     return "## Training\n\n" + table(("", ""), rows.items())
 
 
-def _results(metrics: Mapping[str, Metric]) -> str:
-    """Every metric with its standard error."""
-    if not metrics:
-        return "## Results\n\nNothing was measured."
-    rows = ((name, f"{m.value:.4f}", f"{m.stderr:.4f}", f"{m.n:,}") for name, m in metrics.items())
-    results = "## Results\n\n" + table(("metric", "value", "standard error", "n"), rows)
-    return results + _beside_published(metrics)
-
-
-def _beside_published(metrics: Mapping[str, Metric]) -> str:
-    """The same beside published models, of tasks that carry the harness's names."""
-    columns = {key: title for key, title in COLUMNS.items() if "/".join(key) in metrics}
-    if not columns:
-        return ""
-    ours = ("this model", *(f"{metrics['/'.join(key)].value:.3f}" for key in columns))
-    rows = ((row.model, *(f"{row.value(*key):.3f}" for key in columns)) for row in ROWS)
-    return "\n\nBeside the model card of GPT-J-6B:\n\n" + table(("", *columns.values()), (ours, *rows))
+def _results(metrics: Mapping[str, Metric], unmeasured: str) -> str:
+    return f"## Results\n\n{results(metrics) if metrics else unmeasured}"
 
 
 def _limits(facts: Checkpoint) -> str:
@@ -165,9 +157,3 @@ def _limits(facts: Checkpoint) -> str:
     if facts.mask == "prefix":
         lines.append("Without `trust_remote_code=True` it reads its prompt from left to right and answers worse.")
     return "## Limitations\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines: list[Sequence[object]] = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)

@@ -6,6 +6,7 @@ fails its rule; the one exception is a champion that does not exist yet. All rul
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from headrace import registry, storage
 from headrace.artifacts import EvalReport, Manifest, Rule, Verdict
@@ -84,20 +85,27 @@ def judge(
     verdict = decide(
         candidate, {**read, CHAMPION: champion}, config, model_name, evidence=as_evidence(given), extra=extra
     )
-    parents = {role: stored.digest for role, stored in {"candidate": candidate, **read, **given}.items()}
-    return write_verdict(output_uri, verdict, parents | ({"champion": incumbent.digest} if incumbent else {}))
+    measured = {"candidate": candidate, **read} | ({CHAMPION: incumbent} if incumbent is not None else {})
+    return write_verdict(output_uri, verdict, measured, given)
 
 
-def write_verdict(output_uri: str | Path, verdict: Verdict, parents: Mapping[str, str]) -> Manifest:
-    """Seal a verdict.
+def write_verdict(
+    output_uri: str | Path,
+    verdict: Verdict,
+    reports: Mapping[str, Stored[EvalReport]],
+    evidence: Mapping[str, Stored[Any]] = {},
+) -> Manifest:
+    """Seal a verdict, with what the reports measured.
 
     Args:
         output_uri: Where it goes.
         verdict: What was decided.
-        parents: Digests of the reports it rests on, by role.
+        reports: Those it rests on, by role.
+        evidence: What else it rests on.
     """
     with storage.writing(output_uri) as tree:
-        return tree.commit(verdict, parents)
+        registry.keep_reports(tree.path, {role: stored.manifest for role, stored in reports.items()})
+        return tree.commit(verdict, {role: stored.digest for role, stored in {**reports, **evidence}.items()})
 
 
 def _rules(

@@ -5,11 +5,11 @@ from typing import Any
 
 from headrace.artifacts import EvalReport, Metric
 from headrace.evaluation.confusion import Confusion
-from headrace.evaluation.published import COLUMNS, GPT_J, ROWS
 from headrace.evaluation.scores import Example
 from headrace.pages.charts import Bar, bars
 from headrace.pages.document import document, section, tiles
 from headrace.pages.markup import Html, element, table
+from headrace.pages.published import COLUMNS, GPT_J, ROWS
 
 ANSWERS = 8
 """Examples of each task that are shown."""

@@ -13,6 +13,7 @@ from headrace.registry.files import copy_checkpoint, fetch, fetch_verdict
 from headrace.registry.marks import CHECKPOINT, PROMOTED_AT, PROMOTED_BY, REJECTED, REPLACED, ROLLED_BACK, VERDICT
 from headrace.registry.promotion import promote
 from headrace.registry.reinstatement import reinstate
+from headrace.registry.reports import keep_reports
 from headrace.registry.rollback import rollback
 from headrace.registry.succession import incumbent, was_rolled_back
 from headrace.registry.versions import (
@@ -53,6 +54,7 @@ __all__ = [
     "fetch",
     "fetch_verdict",
     "incumbent",
+    "keep_reports",
     "names",
     "promote",
     "reinstate",

@@ -1,12 +1,15 @@
 """The model card of a version: what it is, where it comes from and on what evidence it stands, as Markdown.
 
-It holds nothing that was not measured or sealed: facts of the checkpoint, its lineage and the verdict's rules.
+It holds nothing that was not measured or sealed: facts of the checkpoint, its lineage, what was measured of it and
+the verdict's rules.
 """
 
 from collections.abc import Mapping
 
 from headrace.artifacts import Checkpoint, Rule, Verdict
+from headrace.pages.results import results
 from headrace.registry.lineage import TAGS
+from headrace.registry.reports import report_on_candidate
 from headrace.storage import Stored
 
 CARD_FILE = "MODEL_CARD.md"
@@ -20,13 +23,14 @@ def card(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], li
     Args:
         name: Registered name.
         checkpoint: What is registered.
-        verdict: What allowed it.
+        verdict: What allowed it, with the report that it rests on.
         lineage: Tags that say where it comes from.
     """
     facts = checkpoint.facts
     mask = {"causal": "each token sees those before it", "prefix": "the prompt is seen whole"}[facts.mask]
     loss = "" if facts.loss is None else f", training loss {facts.loss:.4g} nats a label"
     held = verdict.facts.champion
+    report = report_on_candidate(verdict)
     lines = [
         f"# {name}",
         f"Checkpoint `{checkpoint.digest}`, step {facts.step:,}{loss}.",
@@ -36,6 +40,8 @@ def card(name: str, checkpoint: Stored[Checkpoint], verdict: Stored[Verdict], li
         *_items(facts.model),
         "## Where it comes from",
         *_items({tag.removeprefix("headrace."): lineage[tag] for tag in TAGS if tag in lineage}),
+        "## Results",
+        results(report.facts.metrics) if report else "The verdict carries no report, so this card knows no results.",
         "## Evidence",
         f"Verdict `{verdict.digest}`, held against {f'champion `{held}`' if held else 'no champion, the first'}.",
         *(_rule(rule) for rule in verdict.facts.rules),

@@ -12,6 +12,7 @@ from headrace.errors import IntegrityError
 from headrace.evaluation.gate import decide, judge, stands, write_verdict
 from headrace.evaluation.policy import Beat, GateConfig, NonInferiority
 from headrace.evaluation.scores import read_examples, write_examples
+from headrace.registry.reports import report_on_candidate
 from headrace.storage import Stored
 
 Reports = Callable[..., Stored[EvalReport]]
@@ -175,8 +176,10 @@ def test_a_verdict_is_sealed_with_the_reports_it_rests_on(report: Reports, tmp_p
     assert verdict.facts.rules[-1] == extra[0]
     expected = {role: stored.digest for role, stored in reports.items()}
     assert manifest.parents == {**expected, "champion": incumbent.digest}
-    again = write_verdict(tmp_path / "again", verdict.facts, manifest.parents)
+    again = write_verdict(tmp_path / "again", verdict.facts, {**reports, "champion": incumbent})
     assert again.digest == manifest.digest
+    carried = report_on_candidate(verdict)
+    assert carried is not None and carried.facts == reports["candidate"].facts
 
 
 def test_an_incumbent_with_a_report_is_the_champion(report: Reports, tmp_path: Path) -> None:

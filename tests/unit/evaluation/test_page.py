@@ -12,8 +12,8 @@ from headrace.config import encode
 from headrace.evaluation.config import EvalConfig, TaskConfig
 from headrace.evaluation.confusion import Confusion
 from headrace.evaluation.page import page
-from headrace.evaluation.published import COLUMNS, GPT_J, ROWS
 from headrace.evaluation.scores import Example
+from headrace.pages.published import COLUMNS, GPT_J, ROWS
 
 
 class Balanced(HTMLParser):

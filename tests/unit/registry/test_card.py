@@ -18,6 +18,10 @@ def test_a_version_carries_a_card_of_what_it_is_where_it_comes_from_and_on_what_
         "each token sees those before it",
         '- parents: `{"shards_text": "1111',
         "- pipeline_run: `run-1`",
+        "## Results\n\n| metric | value | standard error | n |\n| --- | --- | --- | --- |\n"
+        "| piqa/acc_norm | 0.7654 | 0.0100 | 100 |\n",
+        "| this model | 0.765 |\n",
+        "| GPT-J-6B | 0.765 |\n",
         f"Verdict `{storage.read(verdict, Verdict).digest}`, held against no champion, the first.",
         "- ✓ **beats champion**: 0.87 beats 0.52.",
     ):

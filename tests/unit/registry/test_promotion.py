@@ -49,7 +49,7 @@ def test_a_promoted_version_is_the_champion_and_carries_its_evidence(candidates:
     assert version.tags[registry.PROMOTED_AT].endswith("Z")
     assert (registry.names(), aliases()) == (["gptj"], {CHAMPION: 1})
     kept = tracking.client().list_artifacts(version.run_id, "verdict")
-    assert [file.path for file in kept] == ["verdict/manifest.json"]
+    assert [file.path for file in kept] == ["verdict/manifest.json", "verdict/reports"]
 
 
 def test_promotion_needs_a_passing_verdict_about_this_checkpoint_and_model(candidates: Candidates) -> None:
