@@ -9,7 +9,7 @@ from headrace.registry.approval import approve, reject
 from headrace.registry.audit import Audit, audit
 from headrace.registry.confirmation import confirm_incumbent, confirm_reference, confirm_verdict, confirm_version
 from headrace.registry.entry import Entry
-from headrace.registry.files import copy_checkpoint, fetch, fetch_verdict
+from headrace.registry.files import copy_checkpoint, fetch, fetch_report, fetch_verdict
 from headrace.registry.marks import CHECKPOINT, PROMOTED_AT, PROMOTED_BY, REJECTED, REPLACED, ROLLED_BACK, VERDICT
 from headrace.registry.promotion import promote
 from headrace.registry.reinstatement import reinstate
@@ -52,6 +52,7 @@ __all__ = [
     "confirm_version",
     "copy_checkpoint",
     "fetch",
+    "fetch_report",
     "fetch_verdict",
     "incumbent",
     "keep_reports",

@@ -5,12 +5,14 @@ import urllib.parse
 from pathlib import Path
 
 from headrace import storage
-from headrace.artifacts import Checkpoint, Manifest, Verdict
+from headrace.artifacts import Checkpoint, EvalReport, Manifest, Verdict
 from headrace.errors import IntegrityError
 from headrace.mlflow_server import client, told_plainly
 from headrace.registry.marks import VERDICT
 from headrace.registry.registration import VERDICT_FOLDER
+from headrace.registry.reports import report_on_candidate
 from headrace.registry.versions import Version, resolve
+from headrace.storage import Stored
 
 
 def fetch(version: Version) -> Path:
@@ -44,6 +46,19 @@ def fetch_verdict(version: Version, directory: Path) -> Path:
     if storage.read(place, Verdict).digest != version.tags.get(VERDICT):
         raise IntegrityError(f"{version.uri} was registered with another verdict than lies beside it. Run the gate.")
     return place
+
+
+def fetch_report(version: Version, directory: Path) -> Stored[EvalReport] | None:
+    """Bring the report that a version was promoted on to a directory, verified; None where it is gone.
+
+    It holds every metric, and not the scores of single examples.
+
+    Raises:
+        IntegrityError: The verdict that carries it is not the one that was registered.
+    """
+    if not version.run_id or not client().list_artifacts(version.run_id, VERDICT_FOLDER):
+        return None
+    return report_on_candidate(storage.read(fetch_verdict(version, directory), Verdict))
 
 
 def _download(source: str, directory: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from headrace import storage
-from headrace.artifacts import MODEL_FILE, EvalReport, MaskContract, Metric
+from headrace import registry, storage, tracking
+from headrace.artifacts import MODEL_FILE, EvalReport, MaskContract, Metric, Verdict
 from headrace.cli.app import run_app
+from headrace.evaluation.gate import write_verdict
 from headrace.models.pretrained import load
 from tests.serving_checkpoint import write_checkpoint
 
@@ -66,6 +68,36 @@ def test_a_card_names_licence_data_and_what_reports_measured(tmp_path: Path) -> 
     card = (tmp_path / "theirs" / "README.md").read_text()
     for line in ("license: mit", "- the_pile", "# tiny", "| facts/exact_match | 0.7500 | 0.1250 | 12 |"):
         assert f"{line}\n" in card
+
+
+def test_a_version_is_exported_with_the_results_it_was_promoted_on(tmp_path: Path, mlflow_store: Path) -> None:
+    made = write_checkpoint(tmp_path / "ours", "causal")
+    metrics = {"piqa/acc_norm": Metric(value=0.75, stderr=0.125, n=12)}
+    with storage.writing(tmp_path / "report") as tree:
+        tree.commit(EvalReport(checkpoint=made.digest, mask="causal", metrics=metrics))
+    verdict = Verdict(passed=True, candidate=made.digest, champion=None, model="gptj", rules=())
+    write_verdict(tmp_path / "verdict", verdict, {"candidate": storage.read(tmp_path / "report", EvalReport)})
+    run_id = tracking.nested_run("run", "promote")
+    registry.promote("gptj", str(tmp_path / "ours"), str(tmp_path / "verdict"), run_id=run_id)
+    shutil.rmtree(tmp_path / "report")  # the version has its own
+
+    def exported(name: str) -> str:
+        assert run_app(["convert", "export", "gptj@champion", str(tmp_path / name)]) == 0
+        return (tmp_path / name / "README.md").read_text()
+
+    card = exported("theirs")
+    for line in ("| piqa/acc_norm | 0.7500 | 0.1250 | 12 |", "| this model | 0.750 |", "| GPT-J-6B | 0.765 |"):
+        assert f"{line}\n" in card
+    assert "value: 0.75" in card.split("---")[1]
+
+    (altered,) = mlflow_store.rglob(f"{run_id}/*/verdict/reports/candidate.json")
+    altered.write_text(altered.read_text().replace("0.75", "0.95"))
+    assert run_app(["convert", "export", "gptj@champion", str(tmp_path / "altered")]) == 1
+    assert not (tmp_path / "altered").exists()
+    shutil.rmtree(altered.parents[1])
+    card = exported("without")
+    assert "The report that models:/gptj/1 was promoted on is gone, so this card knows no results.\n" in card
+    assert "0.75" not in card
 
 
 def test_the_mask_can_be_told_and_a_wrong_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
