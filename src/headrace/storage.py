@@ -162,7 +162,7 @@ def read(uri: str | Path, facts: type[Facts], *, verify: bool = True) -> Stored[
     manifest = read_manifest(uri)
     if not isinstance(manifest.facts, facts):
         kind, wanted = type(manifest.facts).kind, getattr(facts, "kind", facts.__name__)
-        raise MismatchError(f"{uri} is a {kind}, and a {wanted} is wanted. Give the other path.")
+        raise MismatchError(f"{uri} is of kind {kind}, and {wanted} is wanted. Give the other path.")
     if buckets.is_bucket(str(uri)):
         return Stored(_download(str(uri), manifest, hashes=verify), manifest.facts, manifest)
     check(Path(uri), manifest, hashes=verify)

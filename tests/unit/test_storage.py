@@ -165,7 +165,7 @@ def test_an_empty_file_that_is_filled_is_found(tmp_path: Path) -> None:
 def test_another_kind_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "art", 1)
     told = message(MismatchError, lambda: storage.read(tmp_path / "art", Tokenizer))
-    assert told == f"{tmp_path / 'art'} is a corpus, and a tokenizer is wanted. Give the other path."
+    assert told == f"{tmp_path / 'art'} is of kind corpus, and tokenizer is wanted. Give the other path."
 
 
 def write_forever(target: Path, seed: int) -> None:

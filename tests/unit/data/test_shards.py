@@ -188,7 +188,7 @@ def test_a_flipped_byte_and_another_kind_are_found(shards_of: MakeShards, tokeni
     file.write_bytes(bytes(data))
     with pytest.raises(IntegrityError, match=r"00000\.tokens is altered"):
         open_shards(shards.path)
-    with pytest.raises(MismatchError, match="is a tokenizer"):
+    with pytest.raises(MismatchError, match="is of kind tokenizer"):
         open_shards(tokenizer_uri)
 
 

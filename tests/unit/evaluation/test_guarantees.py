@@ -86,5 +86,5 @@ def test_altered_evidence_is_none(case: Case) -> None:
         case.verdict()
     case.summary("1" * 64, "2" * 64)
     case.uris["endpoint"] = case.uris["data"]
-    with pytest.raises(MismatchError, match="is a data_summary, and a endpoint is wanted"):
+    with pytest.raises(MismatchError, match="is of kind data_summary, and endpoint is wanted"):
         case.verdict()

@@ -150,5 +150,5 @@ def test_a_checkpoint_without_weights_and_an_artifact_that_is_none_are_refused(t
         load(tmp_path / "empty")
     with storage.writing(tmp_path / "tokenizer") as tree:
         tree.commit(Tokenizer(vocabulary=1, fingerprint="0"))
-    with pytest.raises(MismatchError, match=r"is a tokenizer, and a checkpoint is wanted"):
+    with pytest.raises(MismatchError, match=r"is of kind tokenizer, and checkpoint is wanted"):
         load(tmp_path / "tokenizer")

@@ -64,7 +64,7 @@ def test_promotion_needs_a_passing_verdict_about_this_checkpoint_and_model(candi
         assert told in message(MismatchError, lambda verdict=verdict: candidates.promote(1, verdict))
     assert "kind" not in registry.names()
     assert registry.names() == []
-    assert "is a verdict" in message(
+    assert "is of kind verdict" in message(
         MismatchError, lambda: registry.promote("gptj", str(verdict), str(verdict), run_id="x")
     )
 

@@ -233,9 +233,8 @@ class TestRefusals:
     def test_an_artifact_of_another_kind(self, tiny, tmp_path: Path) -> None:
         with storage.writing(tmp_path / "corpus") as tree:
             tree.commit(Corpus(documents=0, sources={}))
-        self.refused(
-            tiny, tmp_path, MismatchError, "is a corpus", sources=tiny.sources | {"prose": str(tmp_path / "corpus")}
-        )
+        sources = tiny.sources | {"prose": str(tmp_path / "corpus")}
+        self.refused(tiny, tmp_path, MismatchError, "is of kind corpus", sources=sources)
 
     def test_an_output_that_cannot_be_written(self, tiny, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
