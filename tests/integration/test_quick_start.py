@@ -93,4 +93,4 @@ def test_the_quick_start_of_gpt_jt_loads_what_was_exported(hub: str, tmp_path: P
     tokenizer = load_tokenizer(pretrained.tokenizer_file)
     wanted = generate(pretrained.model, [tokenizer.encode(PROMPT)], mask="causal", max_new_tokens=5)[0]
     assert done.stdout == f"{PROMPT}{tokenizer.decode(wanted)}\n"
-    assert "prompt_is_seen_whole_only_with_trust_remote_code" in done.stderr
+    assert "without trust_remote_code=True, this model reads its prompt from left to right" in done.stderr

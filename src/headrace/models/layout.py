@@ -13,9 +13,11 @@ CONFIG_FILE = "config.json"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 MASK_KEY = "headrace_mask"
-PREFIX_NOTICE = "headrace.prompt_is_seen_whole_only_with_trust_remote_code"
-"""A tensor of nothing beside weights trained with a prefix mask. transformers' own GPT-J, which would run them
-causally, names it as one it has no place for: the one way for a directory to warn whoever loads it."""
+PREFIX_NOTICE = (
+    "headrace: loaded without trust_remote_code=True, this model reads its prompt from left to right and answers worse"
+)
+"""Name of a tensor of nothing beside weights trained with a prefix mask. transformers' own GPT-J, which would run them
+causally, lists it among those it has no place for: the one way for a directory to warn whoever loads it."""
 CONFIG_NAMES = {
     "vocab_size": "vocab_size",
     "n_layer": "n_layer",

@@ -16,7 +16,7 @@ from transformers import GPTJForCausalLM
 class PrefixGPTJForCausalLM(GPTJForCausalLM):  # type: ignore[misc]
     """GPT-J whose `generate` reads the prompt bidirectionally, and whose `forward` does where it is told how much."""
 
-    _keys_to_ignore_on_load_unexpected = (r"headrace\..*", r"h\.\d+\.attn\.(masked_)?bias")
+    _keys_to_ignore_on_load_unexpected = (r"^headrace: ", r"h\.\d+\.attn\.(masked_)?bias")
 
     def forward(
         self,

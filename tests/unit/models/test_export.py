@@ -82,8 +82,10 @@ def test_a_saved_directory_is_loaded_by_transformers_with_equal_logits(tmp_path:
 @torch.no_grad()
 def test_with_its_own_code_a_prompt_is_seen_whole(exported: Path) -> None:
     ours = generate(make_model(), PROMPTS, mask="prefix", max_new_tokens=8)
-    theirs = load(exported, trust_remote_code=True)
-    assert type(theirs).__name__ == "PrefixGPTJForCausalLM"
+    trusted = {"trust_remote_code": True, "output_loading_info": True}
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(exported, **trusted)
+    assert type(theirs.eval()).__name__ == "PrefixGPTJForCausalLM"
+    assert not report["unexpected_keys"]
     assert continued(theirs, PROMPTS) == ours
     assert continued(theirs, PROMPTS, use_cache=False) == ours
     assert continued(theirs, PROMPTS, num_beams=1, cache_implementation="static", disable_compile=True) == ours
