@@ -50,7 +50,7 @@ def _held_out(corpus_path: str | Path) -> dict[str, list[str]]:
 def _records(name: str) -> Iterator[str]:
     """The text of each line, empty for a blank one, so that numbers stay those of the file."""
     if hub.is_hub(name):
-        yield from (" \n".join(_strings(row)) for row in hub.rows(name))
+        yield from (" \n".join(_strings(_asked(row))) for row in hub.rows(name))
     elif name.endswith(".txt"):
         yield _whole(name)
     elif name.rpartition("/")[2] == TASK_FILE and is_file(rows_file(name)):
@@ -81,6 +81,12 @@ def _instances(text: str) -> Iterator[str]:
     for one in found if isinstance(found, list) else [value]:
         instance = isinstance(found, list) and isinstance(one, dict)
         yield " \n".join(_strings([one.get("input"), one.get("output")] if instance else one))
+
+
+def _asked(row: dict[str, Any]) -> Any:
+    """What a row of a hub holds of its own; of Natural-Instructions not the definition, which all of a task share."""
+    instance = {"definition", "inputs", "targets"} <= row.keys()
+    return [row["inputs"], row["targets"]] if instance else row
 
 
 def _whole(name: str) -> str:

@@ -84,6 +84,14 @@ def test_rows_of_a_data_set_by_name_are_items(tmp_path: Path) -> None:
     assert list(evaluation_items(tmp_path / "corpus")) == [("exam:1", "Mill flour"), ("exam:2", "Turn")]
 
 
+def test_rows_of_natural_instructions_by_name_are_their_instances(tmp_path: Path) -> None:
+    (tmp_path / "ni").mkdir()
+    row = {"task_name": "task9", "id": "9-a", "definition": "Name it.", "inputs": "Malta", "targets": "Euro"}
+    (tmp_path / "ni" / "test.jsonl").write_text(json.dumps(row) + "\n")
+    gather_corpus(CorpusConfig(files={"ni": f"hub:{tmp_path}/ni:test"}), tmp_path / "corpus")
+    assert list(evaluation_items(tmp_path / "corpus")) == [("ni:1", "Malta \nEuro")]
+
+
 def test_the_files_of_items_are_told_by_what_they_hold_with_those_beside_them(tmp_path: Path) -> None:
     held = {"valid.jsonl": b'{"goal": "a"}\n', "valid-labels.lst": b"0\n", "text.jsonl": b'{"text": "b"}\n'}
     for name, data in held.items():
