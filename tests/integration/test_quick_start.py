@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import yaml
@@ -28,7 +29,7 @@ QUICK_START = f"""
 import sys
 sys.modules["headrace"] = None
 from transformers import pipeline
-pipe = pipeline(model='mill/wheel')
+pipe = pipeline(model='mill/wheel'OPTIONS)
 print(pipe('''{PROMPT}''')[0]["generated_text"])
 """
 REVISION = "a" * 40
@@ -79,10 +80,13 @@ def hub(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_the_quick_start_of_gpt_jt_loads_what_was_exported(hub: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "mask"), [("", "causal"), (", trust_remote_code=True", "prefix")])
+def test_the_quick_start_of_gpt_jt_loads_what_was_exported(
+    options: str, mask: Literal["causal", "prefix"], hub: str, tmp_path: Path
+) -> None:
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))}
     done = subprocess.run(
-        [sys.executable, "-c", QUICK_START],
+        [sys.executable, "-c", QUICK_START.replace("OPTIONS", options)],
         env={**theirs, "HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
@@ -91,6 +95,8 @@ def test_the_quick_start_of_gpt_jt_loads_what_was_exported(hub: str, tmp_path: P
     assert done.returncode == 0, done.stderr
     pretrained = load(tmp_path / "ours")
     tokenizer = load_tokenizer(pretrained.tokenizer_file)
-    wanted = generate(pretrained.model, [tokenizer.encode(PROMPT)], mask="causal", max_new_tokens=5)[0]
+    wanted = generate(pretrained.model, [tokenizer.encode(PROMPT)], mask=mask, max_new_tokens=5)[0]
     assert done.stdout == f"{PROMPT}{tokenizer.decode(wanted)}\n"
-    assert "without trust_remote_code=True, this model reads its prompt from left to right" in done.stderr
+    warned = "without trust_remote_code=True, this model reads its prompt from left to right" in done.stderr
+    assert warned == (mask == "causal")
+    assert "not supported" not in done.stderr

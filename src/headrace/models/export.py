@@ -81,7 +81,7 @@ def _write_model(model: GPTJ, staging: Path, tokenizer: Path | None, mask: MaskC
     code = {}
     if mask == "prefix":
         shutil.copyfile(REMOTE_CODE, staging / REMOTE_CODE.name)
-        code = {"auto_map": {"AutoModelForCausalLM": f"{REMOTE_CODE.stem}.PrefixGPTJForCausalLM"}}
+        code = {"auto_map": {"AutoModelForCausalLM": f"{REMOTE_CODE.stem}.GPTJForCausalLM"}}
     _write_json(staging / CONFIG_FILE, _hf_config(model.config) | ends | code | {"torch_dtype": dtype, MASK_KEY: mask})
     _write_json(staging / "generation_config.json", ends | GENERATION)
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GPTJForCausalLM
+from transformers import GPTJForCausalLM as CausalGPTJ
 
 
-class PrefixGPTJForCausalLM(GPTJForCausalLM):  # type: ignore[misc]
+class GPTJForCausalLM(CausalGPTJ):  # type: ignore[misc]  # a pipeline complains of any name but those it knows
     """GPT-J whose `generate` reads the prompt bidirectionally, and whose `forward` does where it is told how much."""
 
     _keys_to_ignore_on_load_unexpected = (r"^headrace: ", r"h\.\d+\.attn\.(masked_)?bias")
@@ -26,7 +26,7 @@ class PrefixGPTJForCausalLM(GPTJForCausalLM):  # type: ignore[misc]
         prompt_tokens: int = 0,
         **others: Any,
     ) -> Any:
-        """Score next tokens as `GPTJForCausalLM.forward` does.
+        """Score next tokens as `CausalGPTJ.forward` does.
 
         Args:
             input_ids: Token ids (B, T).
@@ -34,7 +34,7 @@ class PrefixGPTJForCausalLM(GPTJForCausalLM):  # type: ignore[misc]
             attention_mask: (B, S), 0 on padding; or (B, 1, T, S), added to the scores.
             prompt_tokens: How many of the first positions of every row are prompt, padding on the left included;
                 with 0 all is causal.
-            others: As of `GPTJForCausalLM.forward`.
+            others: As of `CausalGPTJ.forward`.
 
         Raises:
             ValueError: The model was loaded with an attention that takes no mask of its own.
