@@ -31,7 +31,7 @@ def nothing() -> None:
 def work(arguments: dict[str, Any], root: Path, name: str, env: dict[str, str], before: Callable[[], None]) -> None:
     """Train at a pace at which one can be killed; leave a line and the weights of every step, and the last words."""
     os.environ |= env
-    membership.SILENCE_SECONDS, board.BEAT_SECONDS = 1.5, 0.1
+    membership.SILENCE_SECONDS, board.BEAT_SECONDS = 3.0, 0.1
     before()
 
     def slowly(model: Any, *given: Any, **more: Any) -> StepResult:

@@ -152,7 +152,7 @@ def test_a_worker_that_hangs_is_left_behind_and_those_told_to_stop_leave_the_res
 ) -> None:
     config = replace(config, steps=500, checkpoint_every_steps=500)
     with crew(tiny.arguments(tmp_path / "out", tmp_path / "work", config=config), tmp_path / "crew") as those:
-        those.start("a", "b", "c", beginners=3, patience=3)
+        those.start("a", "b", "c", beginners=3, patience=8)
         those.wait("a", 5)
         os.kill(those.processes["c"].pid, signal.SIGSTOP)
         those.wait("a", those.steps("c")[-1] + 5)
