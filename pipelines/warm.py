@@ -54,13 +54,20 @@ class Component:
 
 
 class WarmTask:
-    """A task that is a fork, with as much of `subprocess.Popen` as a runner asks for."""
+    """A task that is a fork, with as much of `subprocess.Popen` as a runner asks for.
+
+    Raises:
+        ConnectionResetError: The server has died before it could fork it.
+    """
 
     def __init__(self, told: socket.socket) -> None:
         self._told = told
         self._code: int | None = None
         self._lock = threading.RLock()  # a signal may reach the thread that holds it, and asks too
-        self.pid = self._number() or 0
+        pid = self._number()
+        if pid is None:
+            raise ConnectionResetError("The server is gone.")
+        self.pid = pid
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code, negative where a signal ended it, `LOST` where nobody is left to tell.

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from kfp.local.subprocess_task_handler import replace_python_executable
 
 from components.base import component
 from components.data.gather import gather
-from pipelines.warm import Component, WarmServer
+from pipelines.warm import Component, WarmServer, WarmTask
 
 SOURCE = "def work():\n    {body}\n"
 
@@ -132,6 +133,25 @@ def test_a_server_that_was_killed_is_missed_at_once(tmp_path: Path) -> None:
     os.kill(task.pid, signal.SIGKILL)
     assert task.wait(60) == -9, "a task that had begun is still told of"
     server.close()
+
+
+def test_a_server_that_dies_over_a_request_is_missed_too(tmp_path: Path) -> None:
+    server = WarmServer(tmp_path / "log")
+    server.process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(server.start, task_of("pass"), tmp_path / "task", os.environ)
+        time.sleep(0.2)
+        server.process.kill()
+        with pytest.raises(ConnectionResetError, match=r"server is gone|reset by peer"):
+            asked.result(10)
+    server.close()
+
+
+def test_a_task_that_nobody_tells_of_has_no_number_to_be_ended_by() -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with ours, pytest.raises(ConnectionResetError, match="server is gone"):
+        WarmTask(ours)
 
 
 RUNNER = """
