@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from headrace import atomic, buckets
 from headrace.artifacts import MANIFEST, FileEntry, Manifest
@@ -29,6 +29,7 @@ __all__ = [
     "exists",
     "hash_file",
     "hash_files",
+    "hash_stream",
     "read",
     "read_manifest",
     "upload",
@@ -207,10 +208,15 @@ def check(path: Path, manifest: Manifest, *, hashes: bool = True, where: str = "
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
+        return hash_stream(file)
+
+
+def hash_stream(file: BinaryIO) -> str:
+    """SHA-256 of what is left to read of an open file, read in blocks."""
+    digest = hashlib.sha256()
+    while block := file.read(HASH_BLOCK_BYTES):
+        digest.update(block)
     return digest.hexdigest()
 
 

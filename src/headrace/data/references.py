@@ -1,12 +1,11 @@
 """Files that a corpus refers to and does not hold: what tells one state of them from another."""
 
-import hashlib
 from pathlib import Path
 
 from headrace import buckets, storage
 from headrace.data import hub
 from headrace.data.documents import is_elsewhere
-from headrace.data.lines import BLOCK_BYTES, open_file
+from headrace.data.lines import open_file
 from headrace.data.unchanged import changed, local_stamp
 
 
@@ -27,11 +26,8 @@ def fingerprint(uri: str) -> str:
     """
     if hub.is_hub(uri):
         return hub.state(uri)
-    digest = hashlib.sha256()
     with open_file(uri) as file:
-        while block := file.read(BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+        return storage.hash_stream(file)
 
 
 def size(stamped: str, unknown: int) -> int:
