@@ -24,7 +24,7 @@ from headrace.models.gptj import GPTJ
 from headrace.tracking import Tracker
 from headrace.training import loop
 from headrace.training import optimizer as optimizers
-from headrace.training.averaging import AveragingConfig, CompressionConfig
+from headrace.training.averaging import AveragingConfig
 from headrace.training.config import TrainConfig
 from headrace.training.feeder import even_parts
 from headrace.training.guard import GuardConfig
@@ -37,18 +37,11 @@ from headrace.training.run import Run
 from headrace.training.step import StepResult, take_step
 from headrace.training.traffic import TRAFFIC_FILE
 from headrace.training.worker_files import AVERAGING_FILE, file_of
+from tests.unit.training.averagings import DILOCO, KINDS
 from tests.unit.training.together import losses, start, together
 
 WORLD, STEPS, EVERY = 2, 10, 4
 PATIENCE_SECONDS = 60.0
-DILOCO = AveragingConfig(kind="diloco", synchronous_steps=2, every_steps=3)
-KINDS = [
-    AveragingConfig(kind="proxskip", synchronous_steps=2, probability=0.4),
-    DILOCO,
-    AveragingConfig(
-        kind="compressed", synchronous_steps=2, every_steps=2, compression=CompressionConfig(outer_momentum=0.5)
-    ),
-]
 
 
 @pytest.fixture(scope="module")

@@ -19,23 +19,16 @@ from headrace.artifacts import LEDGER_FILE
 from headrace.data.ledger import Ledger
 from headrace.errors import ConfigError
 from headrace.tracking import Tracker
-from headrace.training.averaging import AveragingConfig, CompressionConfig
+from headrace.training.averaging import AveragingConfig
 from headrace.training.loop import train
 from headrace.training.membership import Membership
 from headrace.training.parallel import launch
 from headrace.training.traffic import TRAFFIC_FILE
+from tests.unit.training.averagings import DILOCO, KINDS
 from tests.unit.training.crew import Crew, crew
 from tests.unit.training.together import losses, together
 
 STEPS, EVERY = 40, 10
-DILOCO = AveragingConfig(kind="diloco", synchronous_steps=2, every_steps=3)
-KINDS = [
-    AveragingConfig(kind="proxskip", synchronous_steps=2, probability=0.4),
-    DILOCO,
-    AveragingConfig(
-        kind="compressed", synchronous_steps=2, every_steps=2, compression=CompressionConfig(outer_momentum=0.5)
-    ),
-]
 
 
 @pytest.fixture
