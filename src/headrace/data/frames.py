@@ -1,17 +1,12 @@
-"""Where compressed data may be cut so that each part unpacks to a bounded amount.
+"""Whether zstandard data ends where one of its frames does, told by the headers alone.
 
-Zstandard's Python binding unpacks whatever it is fed in one piece, and a run of repetitions unpacks to
-thousands of times its size. Yet a block of a frame never unpacks to more than 128 KiB, so whole blocks,
-counted by their headers, bound what comes out.
+Zstandard's own stream reader ends quietly where a file was cut off, and so would drop documents without a word.
 
 Source: RFC 8878, sections 3.1.1 (frames and blocks) and 3.1.2 (skippable frames).
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-BLOCKS_FED = 8
-"""Zstandard blocks given out at a time: 1 MiB of text at most."""
 HEADER_BYTES = 18
 """The longest header of a frame, its magic number included."""
 FRAME, SKIPPABLE = 0xFD2FB528, 0x184D2A5
@@ -27,24 +22,34 @@ class Part(NamedTuple):
     """Bytes of checksum at the end of the frame that is open after this part; None where none is."""
 
 
-def cut(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cut data anew, however it was blocked before, after every `BLOCKS_FED` parts of it.
+class Followed:
+    """A compressed file, followed from header to header while something else reads it."""
 
-    What is no zstandard data is passed on as it is: the decompressor will say so.
-    """
-    held, at, trailer = b"", 0, None
-    for block in blocks:
-        held += block
-        begin = parts = 0
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._held = b""
+        self._at = 0
+        """Where the next header begins, counted from the start of what is held; it may lie beyond its end."""
+        self._trailer: int | None = None
+
+    def read(self, size: int) -> bytes:
+        """Read on, up to `size` bytes; none at the end."""
+        block = self._file.read(size)
+        held, at = self._held + block, self._at
         while len(held) - at >= HEADER_BYTES:
-            length, trailer = read_part(held, at, trailer)
-            at, parts = at + length, parts + 1
-            if parts == BLOCKS_FED and at <= len(held):
-                yield held[begin:at]
-                begin, parts = at, 0
-        yield held[begin : min(at, len(held))]
-        held, at = held[at:], max(at - len(held), 0)
-    yield held
+            length, self._trailer = read_part(held, at, self._trailer)
+            at += length
+        self._held, self._at = held[at:], max(at - len(held), 0)
+        return block
+
+    def is_whole(self) -> bool:
+        """Whether what was read so far ends where a frame does."""
+        at, trailer = self._at, self._trailer
+        padded = self._held + bytes(HEADER_BYTES)
+        while at < len(self._held):
+            length, trailer = read_part(padded, at, trailer)
+            at += length
+        return trailer is None and at == len(self._held)
 
 
 def read_part(data: bytes, at: int, trailer: int | None) -> Part:

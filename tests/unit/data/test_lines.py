@@ -1,7 +1,6 @@
 import io
 import random
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,19 +76,23 @@ def test_a_bomb_of_repetitions_does_not_fill_memory(tmp_path: Path) -> None:
     assert peak < 12e6
 
 
-def pieces(data: bytes, size: int) -> Iterator[bytes]:
-    return (data[at : at + size] for at in range(0, len(data), size))
-
-
 @pytest.mark.parametrize("size", [1, 7, 1000, 2**18, 2**30])
-def test_cutting_keeps_every_byte_and_bounds_what_a_piece_unpacks_to(size: int) -> None:
-    data = packed(b"x" * 20_000_000) + packed(some_text(3, 3_000_000)) + packed(b"")
-    cut = list(frames.cut(pieces(data if size > 1 else data[:5000], size)))
-    assert b"".join(cut) == (data if size > 1 else data[:5000])
-    unpacker, most = zstandard.ZstdDecompressor().decompressobj(), 0
-    for piece in cut:
-        while piece:
-            most = max(most, len(unpacker.decompress(piece)))
-            piece = unpacker.unused_data if unpacker.eof else b""
-            unpacker = zstandard.ZstdDecompressor().decompressobj() if unpacker.eof else unpacker
-    assert 0 < most <= (frames.BLOCKS_FED + 1) * 2**17
+def test_whole_frames_are_told_from_cut_ones_however_they_are_read(size: int) -> None:
+    data = packed(b"x" * 2_000_000, write_checksum=True) + packed(b"") + b"\x5a\x2a\x4d\x18\x02\x00\x00\x00no"
+    data += b"" if size == 1 else packed(some_text(3, 300_000))
+    ends = {0, len(packed(b"x" * 2_000_000, write_checksum=True)), len(data)}
+    for end in {*range(60), *random.Random(size).sample(range(len(data)), 20), *ends, len(data) - 1}:
+        followed = frames.Followed(io.BytesIO(data[:end]))
+        assert b"".join(iter(lambda: followed.read(size), b"")) == data[:end]  # noqa: B023
+        assert followed.is_whole() == (end in _ends(data)), end
+
+
+def _ends(data: bytes) -> set[int]:
+    """Where zstandard itself says that a frame is over; a skippable one begins and ends at such a place too."""
+    ends, left = {0}, data
+    while left:
+        unpacker = zstandard.ZstdDecompressor().decompressobj()
+        unpacker.decompress(left)
+        left = unpacker.unused_data
+        ends.add(len(data) - len(left))
+    return ends
