@@ -1,6 +1,6 @@
 """Documents to ids, batch by batch, in any number of threads.
 
-Shape letter: N documents of a batch.
+Shape letters: N documents of a batch, P = 3 * N pieces of text.
 """
 
 import threading
@@ -13,6 +13,19 @@ import numpy.typing as npt
 from headrace.data.documents import Document
 from headrace.data.tokenizer import END_OF_TEXT, TextTokenizer
 from headrace.errors import DataError
+
+END = END_OF_TEXT.encode()
+
+
+class Batch(NamedTuple):
+    """Documents to be encoded together."""
+
+    pieces_P: list[bytes]
+    """Prompt, what follows it, and end-of-text of each; UTF-8. A plain document has an empty prompt."""
+    sources: list[str]
+    origins: list[str]
+    """The input file of each."""
+    lines: list[int]
 
 
 class Encoded(NamedTuple):
@@ -30,17 +43,31 @@ class Encoded(NamedTuple):
     lines: Sequence[int]
 
 
-def cut_batches(documents: Iterable[Document], most_documents: int, most_characters: int) -> Iterator[list[Document]]:
-    """Group documents up to a number of them and a number of characters."""
-    batch: list[Document] = []
-    characters = 0
+def cut_batches(documents: Iterable[Document], most_documents: int, most_characters: int) -> Iterator[Batch]:
+    """Group documents up to a number of them and a number of characters.
+
+    Raises:
+        DataError: A text is no UTF-8.
+    """
+    batch, size = Batch([], [], [], []), 0
     for document in documents:
-        batch.append(document)
-        characters += len(document.text) + len(document.prompt) + len(document.target)
-        if len(batch) == most_documents or characters >= most_characters:
+        try:
+            # Here and now, for a moment ago the text was read, and a processor's cache still holds it.
+            prompt, rest = document.prompt.encode(), (document.text or document.target).encode()
+        except UnicodeEncodeError as error:
+            where = f"{document.file}:{document.line}"
+            raise DataError(
+                f"{where} has half a surrogate pair, which is no UTF-8. Repair or remove the document."
+            ) from error
+        batch.pieces_P.extend((prompt, rest, END))
+        batch.sources.append(document.source)
+        batch.origins.append(document.file)
+        batch.lines.append(document.line)
+        size += len(document.prompt) + len(document.text) + len(document.target)
+        if len(batch.lines) == most_documents or size >= most_characters:
             yield batch
-            batch, characters = [], 0
-    if batch:
+            batch, size = Batch([], [], [], []), 0
+    if batch.lines:
         yield batch
 
 
@@ -51,35 +78,13 @@ class Encoder:
         self._tokenizer = tokenizer
         self._of_thread = threading.local()
 
-    def __call__(self, batch: Sequence[Document]) -> Encoded:
-        """Encode prompt, rest and end-of-text of each document; a plain one has an empty prompt.
+    def __call__(self, batch: Batch) -> Encoded:
+        """Encode prompt, rest and end-of-text of each document.
 
         Prompt and target are encoded apart, so that a prompt has the same ids whatever follows it.
         """
         if not hasattr(self._of_thread, "encode"):
             self._of_thread.encode = self._tokenizer.encoder()
-        pieces = [piece for one in batch for piece in (one.prompt, one.text or one.target, END_OF_TEXT)]
-        try:
-            ids, ends = self._of_thread.encode(pieces)
-        except (TypeError, UnicodeError) as error:
-            raise _unencodable(batch) or error from error
-        starts_N = np.concatenate([[0], ends[2:-1:3]])
-        return Encoded(
-            ids=ids,
-            ends_N=ends[2::3],
-            prompts_N=ends[::3] - starts_N,
-            sources=[document.source for document in batch],
-            origins=[document.file for document in batch],
-            lines=[document.line for document in batch],
-        )
-
-
-def _unencodable(batch: Sequence[Document]) -> DataError | None:
-    """The error about the first document whose text is no UTF-8; None where all are."""
-    for document in batch:
-        try:
-            (document.prompt + document.text + document.target).encode()
-        except UnicodeEncodeError:
-            where = f"{document.file}:{document.line}"
-            return DataError(f"{where} has half a surrogate pair, which is no UTF-8. Repair or remove the document.")
-    return None
+        ids, ends_P = self._of_thread.encode(batch.pieces_P)
+        starts_N = np.concatenate([[0], ends_P[2:-1:3]])
+        return Encoded(ids, ends_P[2::3], ends_P[::3] - starts_N, batch.sources, batch.origins, batch.lines)

@@ -27,7 +27,7 @@ END_OF_TEXT = "<|endoftext|>"
 BYTES = 256
 PLACEHOLDER = re.compile(r"<\|extratoken_\d+\|>")
 """Names that GPT-J's published tokenizer gives to its unused rows; no text contains them."""
-REMEMBERED_CHARACTERS = 160_000_000
+REMEMBERED_BYTES = 160_000_000
 """Text after which an encoder forgets its words, so that memory grows no further: by 200 million the table of a
 Pile-like text doubles once more. Loading a fresh one holds Python's lock for 0.1 s, in which nobody reads or writes."""
 PROBE = (
@@ -133,24 +133,24 @@ class TextTokenizer:
             return np.fromiter(itertools.chain.from_iterable(encoded), np.uint32, ends[-1] if texts else 0), ends
         return _joined(self._fast.encode_batch(list(texts)))
 
-    def encoder(self) -> Callable[[list[str]], Joined]:
-        """`encode_joined` for the use of one thread, where several encode at a time.
+    def encoder(self) -> Callable[[list[bytes]], Joined]:
+        """`encode_joined` of UTF-8, for the use of one thread, where several encode at a time.
 
         gigatoken's own threads encode one batch at a time and join what they made on one core; an encoder
         for each thread leaves nothing to one core. An encoder remembers every word it has seen, without
         bound, so a fresh one takes its place from time to time.
         """
         if self._fast is None:
-            return self.encode_joined
-        encoder, characters = None, 0
+            return lambda texts: self.encode_joined([text.decode() for text in texts])
+        encoder, met = None, 0
 
-        def encode(texts: list[str]) -> Joined:
-            nonlocal encoder, characters
-            if encoder is None or characters > REMEMBERED_CHARACTERS:
+        def encode(texts: list[bytes]) -> Joined:
+            nonlocal encoder, met
+            if encoder is None or met > REMEMBERED_BYTES:
                 encoder = None  # given back before another is loaded, with the gaps it leaves
                 resident.give_back()
-                encoder, characters = self._take_fast(), 0
-            characters += sum(map(len, texts))
+                encoder, met = self._take_fast(), 0
+            met += sum(map(len, texts))
             return _joined(encoder.encode_batch(texts, parallel=False))
 
         return encode

@@ -231,11 +231,11 @@ def test_an_encoder_that_forgets_gives_the_same_ids(tokenizer: TextTokenizer, mo
     loaded: list[object] = []
     load = TextTokenizer._load_fast
     monkeypatch.setattr(TextTokenizer, "_load_fast", lambda self: loaded.append(1) or load(self))
-    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_CHARACTERS", 100)
+    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_BYTES", 100)
     encoders = [tokenizer.encoder(), tokenizer.encoder()]
     for number in range(12):
         texts = [f"the wheel {number} turns " * 3, "", "<|endoftext|>", "水 é"]
-        ids, ends = encoders[number % 2](texts)
+        ids, ends = encoders[number % 2]([text.encode() for text in texts])
         wanted = [tokenizer.encode(text) for text in texts]
         assert ids.tolist() == [token for one in wanted for token in one]
         assert ends.tolist() == [sum(map(len, wanted[: n + 1])) for n in range(4)]
@@ -244,9 +244,9 @@ def test_an_encoder_that_forgets_gives_the_same_ids(tokenizer: TextTokenizer, mo
 
 def test_a_worn_encoder_is_let_go(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its words are memory: a second encoder beside the first would double it."""
-    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_CHARACTERS", 100)
+    monkeypatch.setattr("headrace.data.tokenizer.REMEMBERED_BYTES", 100)
     first, encode = weakref.ref(tokenizer._fast), tokenizer.encoder()
-    encode(["the wheel turns " * 10])
+    encode([b"the wheel turns " * 10])
     assert first() is not None
-    encode(["once more"])
+    encode([b"once more"])
     assert first() is None
