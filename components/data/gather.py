@@ -35,7 +35,6 @@ def gather(
         if evaluation:
             check_tasks(decode(EvalConfig, evaluation), splits(corpus.path))
         found = pieces(corpus.path)
-        for name, origin in origins(corpus.path, asked).items():
-            run.used(name, origin.digest, origin.uri)
+        run.used({name: (one.digest, one.uri) for name, one in origins(corpus.path, asked).items()})
         run.made(corpus, manifest, f"{len(found)} files")
     return found

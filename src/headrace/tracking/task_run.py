@@ -17,6 +17,10 @@ from headrace.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
+DATASETS_A_CALL = 1000
+"""MLflow looks for all of a call in one query, and SQLite takes 32,766 values in it."""
+DIGEST_LENGTH = 36
+"""What MLflow keeps of a digest."""
 RACES = 5
 """Attempts at recording datasets: turns of a loop begin together, and MLflow looks for one before it makes it."""
 
@@ -73,20 +77,34 @@ class TaskRun(Tracker):
         """Load of processors, memory, disk, network and GPUs, as MLflow's own monitors see them."""
         return self._machine.load()
 
-    def used(self, role: str, digest: str, uri: str) -> None:
-        """Record an input artifact as an MLflow dataset, so that lineage can be followed in its UI."""
+    def used(self, inputs: Mapping[str, tuple[str, str]]) -> None:
+        """Record what the task is given as MLflow datasets, so that lineage can be followed in its UI.
+
+        Args:
+            inputs: Digest and URI of each, by role.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        datasets = [
+            DatasetInput(
+                Dataset(name=role, digest=digest[:DIGEST_LENGTH], source_type="headrace", source=uri),
+                [InputTag("mlflow.data.context", role)],
+            )
+            for role, (digest, uri) in inputs.items()
+        ]
+        for begin in range(0, len(datasets), DATASETS_A_CALL):
+            self._record(datasets[begin : begin + DATASETS_A_CALL])
+
+    def _record(self, datasets: list[Any]) -> None:
         from mlflow.exceptions import MlflowException
 
-        dataset = Dataset(name=role, digest=digest[:36], source_type="headrace", source=uri)
-        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", role)])]
-        try:
-            client().log_inputs(self.run_id, inputs)
-        except MlflowException as error:
-            if error.error_code != "BAD_REQUEST":
-                raise
-            # The turns of a loop begin together: another one has made the dataset after MLflow looked for it.
-            client().log_inputs(self.run_id, inputs)
+        for attempt in range(RACES):
+            try:
+                client().log_inputs(self.run_id, datasets)
+                break
+            except MlflowException as error:
+                if error.error_code != "BAD_REQUEST" or attempt == RACES - 1:
+                    raise
 
     def made(self, output: Any, manifest: Manifest, headline: str = "") -> None:
         """Put the digest and facts of a sealed output into its KFP metadata and this run's tags.

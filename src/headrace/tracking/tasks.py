@@ -43,8 +43,8 @@ def task(
         _remember(run, memory)
         status.report(run_id=run.run_id)
         run.params(config or {})
-        for role, artifact in (inputs or {}).items():
-            run.used(role, str(artifact.metadata.get("digest", "")), str(artifact.uri))
+        given = (inputs or {}).items()
+        run.used({role: (str(artifact.metadata.get("digest", "")), str(artifact.uri)) for role, artifact in given})
         yield run
     except BaseException as error:
         status.fail(error)

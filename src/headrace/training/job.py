@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from headrace import storage
 from headrace.artifacts import Manifest
 from headrace.config import decode, encode
 from headrace.errors import ConfigError
@@ -121,13 +122,20 @@ def _tracker(job: TrainJob) -> Iterator[Tracker]:
         yield Tracker()
         return
     # Everybody is started again, or another worker goes on, when a process dies; what follows is the same run.
-    opening = task(encode(job.config), memory=_workspace(job) / f"mlflow-{_digest(job)}.json")
+    opening = task(encode(job.config), _inputs(job), _workspace(job) / f"mlflow-{_digest(job)}.json")
     if not apart:
         with opening as run:
             yield run
         return
     with contextlib.ExitStack() as stack:
         yield OnceMain(lambda: stack.enter_context(opening))
+
+
+def _inputs(job: TrainJob) -> dict[str, Any]:
+    """What the job reads, by role, as a component would have it from KFP; what is no artifact is left to `train`."""
+    named = {**job.sources, "tokenizer": job.tokenizer, **({"parent": job.init} if job.init else {})}
+    sealed = {role: storage.read_manifest(uri).digest for role, uri in named.items() if storage.exists(uri)}
+    return {role: SimpleNamespace(metadata={"digest": digest}, uri=named[role]) for role, digest in sealed.items()}
 
 
 def _workspace(job: TrainJob) -> Path:

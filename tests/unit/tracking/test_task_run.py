@@ -81,8 +81,18 @@ def test_turns_of_a_loop_that_begin_together_all_record_what_they_use(pipeline: 
 
             def use(turn: TaskRun, digest: str = digest, together: Barrier = together) -> None:
                 together.wait()
-                turn.used("corpus", digest, "gs://b/corpus")
+                turn.used({"corpus": (digest, "gs://b/corpus"), f"piece {digest}": (digest, "gs://b/piece")})
 
             with ThreadPoolExecutor(len(turns)) as threads:
                 list(threads.map(use, turns))
-    assert sorted(used.dataset.digest for used in run_of(run.run_id).inputs.dataset_inputs) == ["a", "b", "c"]
+    assert sorted(used.dataset.digest for used in run_of(run.run_id).inputs.dataset_inputs) == [*"aabbcc"]
+
+
+def test_a_step_that_joins_thousands_of_pieces_records_each(pipeline: str) -> None:
+    given = {f"pieces[{number}]": (f"{number:064x}", f"gs://b/{number}") for number in range(2100)}
+    with task() as run:
+        run.used(given)
+        run.used(given)
+    datasets = [used.dataset for used in run_of(run.run_id).inputs.dataset_inputs]
+    assert sorted((one.name, one.source) for one in datasets) == sorted((role, uri) for role, (_, uri) in given.items())
+    assert {len(one.digest) for one in datasets} == {36}

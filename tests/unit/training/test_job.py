@@ -105,3 +105,7 @@ def test_a_job_that_fails_and_is_run_again_is_one_run_of_mlflow(
     (run,) = (run for run in runs if tracking.PARENT_TAG in run.data.tags)
     assert (len(runs), {run.info.status for run in runs}) == (2, {"FINISHED"})
     assert run.data.tags["headrace.uri"] == job.output
+    used = {one.dataset.name: (one.dataset.digest, one.dataset.source) for one in run.inputs.dataset_inputs}
+    given = {**job.sources, "tokenizer": job.tokenizer}
+    assert used == {role: (storage.read_manifest(uri).digest[:36], uri) for role, uri in given.items()}
+    assert len(run.inputs.dataset_inputs) == len(given)
