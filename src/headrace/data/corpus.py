@@ -220,7 +220,7 @@ def read_piece(piece: Piece, quarantine: Quarantine | None = None) -> Iterator[D
 
 
 def _within(document: Document, folder: str) -> Document:
-    return replace(document, file=str(Path(document.file).relative_to(Path(folder).absolute())))
+    return document._replace(file=str(Path(document.file).relative_to(Path(folder).absolute())))
 
 
 def all_pieces(path: str | Path) -> list[Piece]:

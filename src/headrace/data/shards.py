@@ -23,7 +23,9 @@ __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "op
 
 ENCODERS = 3
 """Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
-WRITES_AHEAD = 8
+READS_AHEAD = 4
+"""Batches that may wait for each encoder, so that it goes on while Python's lock keeps the reader waiting."""
+WRITES_AHEAD = 4
 """Encoded batches that may wait for the disk: as much as comes up while it is made to keep what it has."""
 
 
@@ -33,7 +35,7 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**21
+    characters_per_batch: int = 2**22
     """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
@@ -77,7 +79,7 @@ def write_shards(
     with storage.writing(output_uri) as tree:
         writer = ShardWriter(tree.path, layout, config.tokens_per_file)
         batches = cut_batches(documents, config.documents_per_batch, config.characters_per_batch)
-        encoded = in_order(Encoder(tokenizer), batches, threads=_encoders())
+        encoded = in_order(Encoder(tokenizer), batches, threads=_encoders(), ahead=READS_AHEAD)
         with contextlib.closing(writer), contextlib.closing(encoded):
             for _ in in_order(writer.append, encoded, threads=1, ahead=WRITES_AHEAD):
                 pass
