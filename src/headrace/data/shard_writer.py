@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from headrace import resident
 from headrace.artifacts import FileEntry
 from headrace.data.encoding import Encoded
 from headrace.data.shard_files import RECORD, FileLayout, Layout
@@ -43,6 +44,7 @@ class HashedFile:
             data = data[self._stream.write(data) :]
         if self._unsynced >= SYNC_BYTES:
             os.fdatasync(self._stream.fileno())
+            resident.give_back()  # texts come and go in other threads, and leave gaps that would add up
             self._unsynced = 0
 
     def close(self) -> FileEntry:

@@ -23,9 +23,9 @@ __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "op
 
 ENCODERS = 3
 """Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
-READS_AHEAD = 4
+READS_AHEAD = 3
 """Batches that may wait for each encoder, so that it goes on while Python's lock keeps the reader waiting."""
-WRITES_AHEAD = 4
+WRITES_AHEAD = 3
 """Encoded batches that may wait for the disk: as much as comes up while it is made to keep what it has."""
 
 
