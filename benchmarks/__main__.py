@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
         for group in groups.GROUPS:
             print(f"{group}: {', '.join(groups.names(group))}")
         return 0
+    if given.only and given.only not in (known := groups.names(given.group)):
+        parser.error(f"--only={given.only} is no benchmark of {given.group}. Known: {', '.join(known)}.")
     options = Options(
         rounds=given.rounds,
         text_bytes=parse_size(given.text),
