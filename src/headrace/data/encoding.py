@@ -49,26 +49,29 @@ def cut_batches(documents: Iterable[Document], most_documents: int, most_charact
     Raises:
         DataError: A text is no UTF-8.
     """
-    batch, size = Batch([], [], [], []), 0
+    batch, characters = Batch([], [], [], []), 0
     for document in documents:
-        try:
-            # Here and now, for a moment ago the text was read, and a processor's cache still holds it.
-            prompt, rest = document.prompt.encode(), (document.text or document.target).encode()
-        except UnicodeEncodeError as error:
-            where = f"{document.file}:{document.line}"
-            raise DataError(
-                f"{where} has half a surrogate pair, which is no UTF-8. Repair or remove the document."
-            ) from error
-        batch.pieces_P.extend((prompt, rest, END))
+        batch.pieces_P.extend(_pieces(document))
         batch.sources.append(document.source)
         batch.origins.append(document.file)
         batch.lines.append(document.line)
-        size += len(document.prompt) + len(document.text) + len(document.target)
-        if len(batch.lines) == most_documents or size >= most_characters:
+        characters += len(document.prompt) + len(document.text) + len(document.target)
+        if len(batch.lines) == most_documents or characters >= most_characters:
             yield batch
-            batch, size = Batch([], [], [], []), 0
+            batch, characters = Batch([], [], [], []), 0
     if batch.lines:
         yield batch
+
+
+def _pieces(document: Document) -> tuple[bytes, bytes, bytes]:
+    """Prompt, rest and end as UTF-8: made while a processor's cache still holds what was read."""
+    try:
+        return document.prompt.encode(), (document.text or document.target).encode(), END
+    except UnicodeEncodeError as error:
+        where = f"{document.file}:{document.line}"
+        raise DataError(
+            f"{where} has half a surrogate pair, which is no UTF-8. Repair or remove the document."
+        ) from error
 
 
 class Encoder:
