@@ -35,21 +35,24 @@ class Followed:
     def read(self, size: int) -> bytes:
         """Read on, up to `size` bytes; none at the end."""
         block = self._file.read(size)
-        held, at = self._held + block, self._at
-        while len(held) - at >= HEADER_BYTES:
-            length, self._trailer = read_part(held, at, self._trailer)
-            at += length
+        held = self._held + block
+        at, self._trailer = _follow(held, self._at, self._trailer, len(held) - HEADER_BYTES + 1)
         self._held, self._at = held[at:], max(at - len(held), 0)
         return block
 
     def is_whole(self) -> bool:
         """Whether what was read so far ends where a frame does."""
-        at, trailer = self._at, self._trailer
-        padded = self._held + bytes(HEADER_BYTES)
-        while at < len(self._held):
-            length, trailer = read_part(padded, at, trailer)
-            at += length
-        return trailer is None and at == len(self._held)
+        held = len(self._held)
+        end = _follow(self._held + bytes(HEADER_BYTES), self._at, self._trailer, held)
+        return end == Part(held, None)
+
+
+def _follow(data: bytes, at: int, trailer: int | None, stop: int) -> Part:
+    """Go from header to header, while one begins before `stop`: where the next one is, and what is open there."""
+    while at < stop:
+        length, trailer = read_part(data, at, trailer)
+        at += length
+    return Part(at, trailer)
 
 
 def read_part(data: bytes, at: int, trailer: int | None) -> Part:
