@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from headrace import storage
 from pipelines.embedded import slug
 from tests.e2e.killing import finish, lasting, mlflow_statuses, runs, start, wait_for
 from tests.processes import free_port
@@ -181,7 +182,9 @@ class TestChain:
         told = finish(project, home)
         assert told["verdict"]["passed"] is True
         assert lasting(told) == lasting(first)
-        # What a killed run was about to name lies in its own folder, and there alone.
+        # What a killed run was about to name lies in its own folder, and there alone; what has a manifest is whole.
+        for manifest in (home / "artifacts").glob("*/*/*.partial-*/manifest.json"):
+            storage.verify(manifest.parent)
         *killed, finished = sorted((home / "artifacts").iterdir())
         assert killed and list(finished.glob("*/*")) and not list(finished.glob("*/*.partial-*"))
         assert mlflow_statuses(home) <= {"FINISHED", "KILLED", "FAILED"}

@@ -85,6 +85,7 @@ def test_with_its_own_code_a_prompt_is_seen_whole(exported: Path) -> None:
     trusted = {"trust_remote_code": True, "output_loading_info": True}
     theirs, report = transformers.AutoModelForCausalLM.from_pretrained(exported, **trusted)
     assert type(theirs.eval()) is not transformers.GPTJForCausalLM
+    assert type(theirs).__name__ == "GPTJForCausalLM"  # the only one that a pipeline takes without complaint
     assert not report["unexpected_keys"]
     assert continued(theirs, PROMPTS) == ours
     assert continued(theirs, PROMPTS, use_cache=False) == ours
