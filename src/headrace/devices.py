@@ -44,11 +44,6 @@ class Device:
         """Whether an optimizer updates a parameter in one pass instead of about ten."""
         return self.kind != "xla"
 
-    @property
-    def attends_by_blocks(self) -> bool:
-        """Whether torch's FlexAttention has kernels here that know their gradient."""
-        return self.kind == "cuda"
-
     def autocast(self, precision: Precision) -> contextlib.AbstractContextManager[object]:
         """Products and activations in `precision` while the block runs; weights stay as they are."""
         dtype = DTYPES.get(precision, torch.bfloat16)

@@ -12,41 +12,16 @@ Letters: B rows, T positions, H heads, K head width.
 """
 
 import functools
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from headrace.config import nearest
-from headrace.devices import Device
-from headrace.errors import ConfigError
 from headrace.models.masks import Mask
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
-
-Attention = Literal["dense", "blocks"]
-
-VARIABLE = "HEADRACE_ATTENTION"
-
-
-def asked(device: Device) -> Attention:
-    """The attention under a mask that the environment names; where it names none, what suits the device.
-
-    Raises:
-        ConfigError: There is no such attention, or not on this device.
-    """
-    kind = os.environ.get(VARIABLE) or ("blocks" if device.attends_by_blocks else "dense")
-    if kind not in get_args(Attention):
-        raise ConfigError(f"{VARIABLE}={kind!r} is no attention. {nearest(kind, get_args(Attention))}")
-    if kind == "blocks" and not device.attends_by_blocks:
-        raise ConfigError(
-            f"{VARIABLE}=blocks, and on the device {device.kind} torch's FlexAttention has no gradient. "
-            "Unset it, or set HEADRACE_DEVICE=cuda."
-        )
-    return cast(Attention, kind)
 
 
 def block_mask(mask: Mask, rows: int, tokens: int) -> "BlockMask | None":

@@ -9,6 +9,7 @@ Source: Wang and Komatsuzaki 2021, https://github.com/kingoflolz/mesh-transforme
 Letters: B rows, T new positions, S positions seen (cached and new), D model width, H heads, K head width, V vocabulary.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ConfigError, MismatchError
-from headrace.models.blocks import Attention, attend, block_mask
+from headrace.models import tiles
+from headrace.models.attention import Attention
+from headrace.models.blocks import attend, block_mask
 from headrace.models.cache import KVCache
 from headrace.models.masks import Mask, as_bias
 from headrace.models.recompute import Recompute, keeping
@@ -79,6 +82,8 @@ class View:
     """Positions the new tokens take in the cache; None without one."""
     blocks: "BlockMask | None" = None
     """The same as `bias`, for attention by blocks."""
+    groups: Sequence[tiles.Group] | None = None
+    """The same, for attention by tiles."""
 
 
 class Layer(nn.Module):
@@ -103,11 +108,13 @@ class Layer(nn.Module):
         """The residual stream with attention and feed-forward added to it."""
         normed_BTD = self.norm(x_BTD)
         thought_BTD = self.ff_out(F.gelu(self.ff_in(normed_BTD), approximate="tanh"))
-        risen_BTD: Tensor = x_BTD + self.attention(normed_BTD, view, cache) + thought_BTD
+        risen_BTD: Tensor = x_BTD + self.out(self.mixed(normed_BTD, view, cache)) + thought_BTD
         return risen_BTD
 
-    def attention(self, normed_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
-        """Mix in what each position sees of the others."""
+    def mixed(self, normed_BTD: Tensor, view: View, cache: KVCache | None) -> Tensor:
+        """What each position sees of the others, mixed by every head: BT(H * K)."""
+        if view.groups is not None:
+            return tiles.attend(self.qkv(normed_BTD), view.turns.flatten(0, 3), view.groups, self.head_dim)
         q_BTHK, k_BTHK, v_BTHK = self.heads(normed_BTD, view.turns)
         if cache is not None and view.positions_BT is not None:
             k_BTHK, v_BTHK = cache.write(self.index, k_BTHK, v_BTHK, view.positions_BT)
@@ -116,8 +123,7 @@ class Layer(nn.Module):
             mixed_BHTK = attend(q_BHTK, k_BHSK, v_BHSK, view.blocks)
         else:
             mixed_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, view.bias, is_causal=view.is_causal)
-        mixed_BTD: Tensor = self.out(mixed_BHTK.transpose(1, 2).flatten(2))
-        return mixed_BTD
+        return mixed_BHTK.transpose(1, 2).flatten(2)
 
     def heads(self, normed: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (..., H, K) of tokens (..., D), the first two turned by where each token stands."""
@@ -209,13 +215,25 @@ class GPTJ(nn.Module):
         turns = torch.view_as_complex(self.turns)[:, None, None]
         if cache is None:
             turns = turns[None, :new] if placed_BT is None else turns[placed_BT]
-            if self.attention == "blocks":
-                blocks = block_mask(mask or Mask(), *tokens_BT.shape)
-                return View(turns, None, is_causal=blocks is None, positions_BT=None, blocks=blocks)
-            seen, positions_BT = (mask or Mask()).dense(new), None
-        else:
-            seen, positions_BT = cache.seen(new, mask), cache.positions(new)
-            turns = turns[positions_BT]
+            return self._view_of_whole(tokens_BT.shape, mask or Mask(), turns)
+        positions_BT = cache.positions(new)
+        return self._view_under(cache.seen(new, mask), turns[positions_BT], new, positions_BT)
+
+    def _view_of_whole(self, shape: torch.Size, mask: Mask, turns: Tensor) -> View:
+        """What rows without a cache see, as the kind of attention wants it."""
+        if self.attention == "blocks":
+            blocks = block_mask(mask, *shape)
+            return View(turns, None, is_causal=blocks is None, positions_BT=None, blocks=blocks)
+        seen = mask.dense(shape[1])
+        # Tiles keep probabilities, and turn all rows alike: they are no choice for who saves memory, or for branches.
+        if self.attention == "tiles" and self.recompute == "none" and len(turns) == 1:
+            groups = tiles.cut(seen, shape[0], shape[1], self.config.n_head)
+            if groups is not None:
+                return View(turns, None, is_causal=False, positions_BT=None, groups=groups)
+        return self._view_under(seen, turns, shape[1], None)
+
+    def _view_under(self, seen: Tensor | None, turns: Tensor, new: int, positions_BT: Tensor | None) -> View:
+        """The same under a matrix, or under none."""
         if seen is None:  # which for a single token means that it sees all there is
             return View(turns, None, is_causal=new > 1, positions_BT=positions_BT)
         bias = as_bias(seen, next(self.parameters()).dtype)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from headrace.models import blocks, recompute
+from headrace.models import attention, recompute
 from headrace.models.gptj import GPTJ
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.pipeline import collect, cut_stages, norm_over
@@ -34,7 +34,7 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
         ConfigError: Heads, inner units or layers that the processes of a replica cannot share evenly, no such policy
             of recomputation, or no such attention on the device.
     """
-    model.recompute, model.attention = recompute.asked(), blocks.asked(replicas.device)
+    model.recompute, model.attention = recompute.asked(), attention.asked(replicas.device)
     if replicas.spmd is not None:
         return spread_weights(model.to(replicas.device.torch), replicas.spmd)
     if replicas.mesh is None or replicas.link is not None:

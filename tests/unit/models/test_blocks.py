@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from headrace.devices import CPU, Device
-from headrace.errors import ConfigError, MismatchError
+from headrace.errors import MismatchError
 from headrace.models import blocks
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.models.masks import Mask, causal, forked, packed_causal, packed_prefix_lm, prefix_lm
 
 BLOCK = 128
-GPU = Device("cuda", torch.device("cuda"))
 
 
 @pytest.fixture
@@ -135,23 +133,3 @@ def test_a_model_attends_by_blocks_as_it_does_under_the_matrix(policy: str, on_c
         found.append([torch.stack(losses).detach(), *gradients])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-
-
-def test_a_gpu_attends_by_blocks_and_a_cpu_under_a_matrix_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(blocks.VARIABLE, raising=False)
-    assert (blocks.asked(GPU), blocks.asked(CPU)) == ("blocks", "dense")
-    monkeypatch.setenv(blocks.VARIABLE, "dense")
-    assert blocks.asked(GPU) == "dense"
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ("flash", "HEADRACE_ATTENTION='flash' is no attention"),
-        ("blocks", "on the device cpu torch's FlexAttention has no gradient. Unset it"),
-    ],
-)
-def test_an_attention_that_cannot_be_is_refused(asked: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(blocks.VARIABLE, asked)
-    with pytest.raises(ConfigError, match=said):
-        blocks.asked(CPU)

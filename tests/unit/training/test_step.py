@@ -6,8 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from headrace.data.batch import UNSCORED, Batch
-from headrace.devices import Device
 from headrace.errors import TrainingError
+from headrace.models import attention, tiles
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask
 from headrace.training import optimizer as optimizers
@@ -100,15 +100,18 @@ def test_split_batch_takes_the_same_step_as_a_whole_one(config) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize("kind", ["blocks", "tiles"])
 @pytest.mark.parametrize("mask", ["causal", "prefix"])
-def test_attention_by_blocks_takes_the_same_step(mask, config, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_attention_takes_the_same_step(kind, mask, config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)  # see test_blocks.py
-    monkeypatch.setattr(Device, "attends_by_blocks", True)
+    monkeypatch.setitem(attention.SUITED, "cpu", kind)
+    for name, value in {"FEWEST_TOKENS": 1, "MOST_OF_ROW": 1.0, "QUERIES": 16}.items():
+        monkeypatch.setattr(tiles, name, value)
     # A large eps makes the update follow the gradient's size, not its sign alone.
     config = replace(config, mask=mask, optimizer=OptimizerConfig(eps=1.0))
     expected, told = step_from_scratch(config, some_batch())
     model = place(fresh_model(config), ALONE)
-    assert (model.attention, expected.attention) == ("blocks", "dense")
+    assert (model.attention, expected.attention) == (kind, "dense")
     result = take_step(model, optimizers.build(model, config.optimizer), some_batch(), config, 1)
     assert (result.loss, result.grad_norm) == pytest.approx((told.loss, told.grad_norm), rel=1e-5)
     for one, other in zip(model.parameters(), expected.parameters(), strict=True):
