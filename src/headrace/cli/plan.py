@@ -23,7 +23,7 @@ def plan(
     assignments: SetOption = None,
     mesh: Annotated[str, typer.Option(help="What HEADRACE_MESH would be: data=4,pipeline=2.")] = "",
     recompute: Annotated[str, typer.Option(help="none, selective or layers; the fastest that fits by default.")] = "",
-    attention: Annotated[str, typer.Option(help="sdpa, flash or math; by the kind of device by default.")] = "",
+    attention: Annotated[str, typer.Option(help="sdpa, tiles, flash or math; by the kind of device by default.")] = "",
     utilization: Annotated[float | None, typer.Option(help="Share of the accelerator's peak that is reached.")] = None,
     price: Annotated[float | None, typer.Option(help="Dollars of one device for an hour.")] = None,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Measure this machine first; minutes.")] = False,
@@ -41,7 +41,7 @@ def plan(
     wishes = Wishes(
         mesh=mesh,
         recompute=_one_of("recompute", recompute, ("none", "selective", "layers")),  # type: ignore[arg-type]
-        attention=_one_of("attention", attention, ("sdpa", "flash", "math")),  # type: ignore[arg-type]
+        attention=_one_of("attention", attention, ("sdpa", "tiles", "flash", "math")),  # type: ignore[arg-type]
         utilization=utilization,
         dollars_per_hour=price,
     )

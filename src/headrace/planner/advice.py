@@ -64,6 +64,8 @@ def assumptions(train: TrainConfig, plan: Plan, calibration: Calibration | None,
     if plan.execution.recompute != "none":
         told.append(f"Layers compute again what they do not keep: HEADRACE_RECOMPUTE={plan.execution.recompute}.")
     if plan.where.accelerator is None:
+        if plan.execution.attention == "tiles":
+            told.append("A row has two documents, which attention's tiles tell apart.")
         return [*told, *_of_this_machine(calibration, wishes)]
     return [*told, *_of_accelerator(train, plan, wishes)]
 

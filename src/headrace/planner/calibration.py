@@ -21,14 +21,14 @@ from headrace.errors import ConfigError
 from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
 from headrace.planner.measure import Measured, measure
-from headrace.planner.memory import Execution, Memory, predict_memory, saved_by_layer
+from headrace.planner.memory import Execution, Memory, keys_met, predict_memory, saved_by_layer
 from headrace.planner.shapes import EMPTY, SHAPES
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
 from headrace.training.work import count_work
 
 FILE = "calibration.json"
-ON_CPU = Execution(layout=Layout())
+ON_CPU = Execution(layout=Layout(), attention="tiles")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +37,7 @@ class Rates:
 
     product_flop: float
     attention_flop: float
+    """Of a query and a key that meet."""
     logit: float
     """Of the loss: one position's number for one row of the vocabulary."""
     saved_byte: float
@@ -85,11 +86,11 @@ def _here() -> tuple[str, int, str]:
 def _amounts(train: TrainConfig) -> tuple[float, float, float, float, float]:
     """How much of everything in `Rates` a step does."""
     work, sizes = count_work(train), count_parameters(train.model)
-    microbatches = train.data.rows // train.microbatch_rows
+    microbatches, context = train.data.rows // train.microbatch_rows, train.data.context_tokens
     blocks = math.ceil(work.tokens / microbatches / max(1, BLOCK_LOGITS // train.model.vocab_size))
     return (
         work.layer_flops + work.head_flops,
-        work.attention_flops,
+        work.attention_flops * (keys_met(train, ON_CPU) or context) / context,
         work.tokens * train.model.vocab_size,
         saved_by_layer(train, ON_CPU) * train.model.n_layer * microbatches,
         sizes.total * (1 + microbatches) + sizes.head * blocks * microbatches,

@@ -24,6 +24,8 @@ from headrace.models.gptj import GPTJ
 from headrace.training import loop  # noqa: F401  # what a training process has imported belongs to its size
 from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
+from headrace.training.parallel import ALONE
+from headrace.training.sharding import place
 from headrace.training.step import take_step
 
 STEPS = 6
@@ -66,7 +68,7 @@ def measure(train: TrainConfig, steps: int = STEPS) -> Measured:
 def take_steps(train: TrainConfig, steps: int) -> Measured:
     """Take steps of `train` in this process."""
     draw = np.random.default_rng(0)
-    model = GPTJ(train.model)
+    model = place(GPTJ(train.model), ALONE)
     optimizer = optimizers.build(model, train.optimizer)
     walls, cores = [], []
     for step in range(1, steps + 1):

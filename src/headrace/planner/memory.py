@@ -7,9 +7,14 @@ allocator's own losses, which calibration adds; on accelerators nobody has measu
 Letters: N tokens of one microbatch, D model width, F feed-forward width, H heads, T context, V vocabulary.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
+from headrace.models import tiles
+from headrace.models.masks import packed_causal
 from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
 from headrace.training.config import TrainConfig
@@ -25,8 +30,9 @@ EXCHANGED = {"none": 0, "proxskip": 0, "diloco": 1, "compressed": 0}
 """Tensors for each weight that an exchange makes beside them; ProxSkip goes through the weights piece by piece."""
 Recompute = Literal["none", "selective", "layers"]
 """What a layer computes again for its backward pass: nothing, all but its products and attention, or everything."""
-Attention = Literal["sdpa", "flash", "math"]
-"""Its mask written out once for all heads; no mask at all, as in flash or flex kernels; or all its scores kept."""
+Attention = Literal["sdpa", "tiles", "flash", "math"]
+"""Its mask written out once for all heads; on CPUs, by tiles where that is the faster, with two documents a row; no
+mask at all, as in flash or flex kernels; or all its scores kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +136,8 @@ def saved_by_layer(train: TrainConfig, execution: Execution) -> int:
     tokens, size = _tokens(train), _size(train)
     # Normalised once; with bf16 each of the two products that read it has a rounded copy of its own.
     normed = model.d_model * (FP32 if train.precision == "fp32" else 2 * BF16)
-    attention = 6 * model.d_model // layout.tensor * size  # q, k, v; q and k turned; what was mixed
+    # q, k and v; q and k turned; what was mixed. Tiles need the turned alone.
+    attention = (6 if keys_met(train, execution) is None else 4) * model.d_model // layout.tensor * size
     feed_forward = 2 * model.d_ff // layout.tensor * size
     statistics = 2 * FP32
     saved = tokens * (model.d_model * FP32 + normed + attention + feed_forward + statistics)
@@ -165,9 +172,25 @@ def _attention_bytes(train: TrainConfig, execution: Execution) -> int:
     tokens, context, heads = _tokens(train), train.data.context_tokens, train.model.n_head // execution.layout.tensor
     if execution.attention == "math":
         return tokens * heads * context * _size(train)
+    if (keys := keys_met(train, execution)) is not None:
+        return round(tokens * heads * keys) * FP32
     # With bf16 the mask is rounded anew in every layer.
-    mask = tokens * context * BF16 if execution.attention == "sdpa" and train.precision != "fp32" else 0
+    mask = tokens * context * BF16 if execution.attention in ("sdpa", "tiles") and train.precision != "fp32" else 0
     return tokens * heads * FP32 + mask
+
+
+def keys_met(train: TrainConfig, execution: Execution) -> float | None:
+    """Keys that a query meets on average where attention goes by tiles; None where it does not."""
+    if execution.attention != "tiles" or execution.recompute != "none" or train.precision != "fp32":
+        return None
+    return _keys_of_two_documents(train.data.context_tokens, train.model.n_head)
+
+
+@functools.cache
+def _keys_of_two_documents(context: int, heads: int) -> float | None:
+    second_1T = (torch.arange(context) >= context // 2)[None]
+    groups = tiles.cut(packed_causal(second_1T.int()).dense(context), 1, context, heads)
+    return None if groups is None else tiles.mean_keys(groups)
 
 
 def _final_norm_bytes(train: TrainConfig) -> int:
@@ -177,7 +200,10 @@ def _final_norm_bytes(train: TrainConfig) -> int:
 
 def _mask_bytes(train: TrainConfig, execution: Execution) -> int:
     """The mask that all layers share."""
-    return _tokens(train) * train.data.context_tokens * FP32 if execution.attention == "sdpa" else 0
+    if execution.attention not in ("sdpa", "tiles"):
+        return 0
+    keys = keys_met(train, execution)
+    return round(_tokens(train) * (train.data.context_tokens if keys is None else keys)) * FP32
 
 
 def _loss_bytes(train: TrainConfig, execution: Execution) -> int:

@@ -15,7 +15,7 @@ USABLE = 0.94
 """Share of a device's memory that a plan may fill; the rest is the driver's and the allocator's."""
 PROCESS_BYTES = {"cpu": 320 * 2**20, "cuda": 600 * 2**20, "xla": 300 * 2**20}
 """Of a process before there is a model, where no calibration says it: assumed for accelerators."""
-ATTENTION: dict[str, Attention] = {"cpu": "sdpa", "cuda": "sdpa", "xla": "math"}
+ATTENTION: dict[str, Attention] = {"cpu": "tiles", "cuda": "sdpa", "xla": "math"}
 """How each kind of device computes attention where nothing else is asked for."""
 BLOCKS = {"cpu": 1, "cuda": 1, "xla": 64}
 """How many times `BLOCK_LOGITS` the loss holds: XLA compiles every block by itself, and is given few."""
@@ -105,6 +105,8 @@ def predict(
 def _as_wished(
     train: TrainConfig, where: Slice, calibration: Calibration | None, wishes: Wishes, recompute: Recompute
 ) -> Plan:
+    if wishes.attention == "tiles" and where.kind != "cpu":
+        raise ConfigError(f"--attention tiles is a CPU's, and {where.name} is none. Give sdpa, flash or math.")
     layout = read_layout(wishes.mesh, train, where) if wishes.mesh else choose_layout(train, where)
     train = replace(train, microbatch_rows=min(train.microbatch_rows, layout.rows(train)))
     execution = Execution(

@@ -19,6 +19,7 @@ from headrace.training.step import take_step
 from headrace.training.synchronizers import synchronizer
 
 ALONE = Execution(layout=Layout())
+BY_TILES = replace(ALONE, attention="tiles")
 
 
 def packed_batch(train) -> Batch:
@@ -31,10 +32,11 @@ def packed_batch(train) -> Batch:
     return Batch(tokens_BT, labels_BT, segments_BT, np.zeros(shape, bool))
 
 
-def saved_bytes(train) -> int:
+def saved_bytes(train, attention: str = "dense") -> int:
     """Bytes of all storages that the forward pass keeps for the backward pass, weights left out."""
     torch.manual_seed(0)
     model = GPTJ(train.model)
+    model.attention = attention
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), model.turns]}
     kept: dict[int, torch.Tensor] = {}
 
@@ -64,10 +66,18 @@ def test_a_layer_saves_what_the_module_saves(precision: str, shape, make_train) 
     assert saved_by_layer(train, ALONE) == two - one
 
 
-def peak_of_a_step(train, recompute: str = "none") -> int:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("context", [128, 320, 1024])
+def test_attention_by_tiles_saves_what_it_saves(precision: str, context: int, make_train) -> None:
+    train = make_train(precision=precision, context=context, rows=3, d_model=96, n_head=6, d_ff=200)
+    one, two = (saved_bytes(replace(train, model=replace(train.model, n_layer=n)), "tiles") for n in (1, 2))
+    assert saved_by_layer(train, BY_TILES) == two - one
+
+
+def peak_of_a_step(train, recompute: str = "none", attention: str = "dense") -> int:
     """Most bytes alive in the second step beyond what was there before it."""
     model = GPTJ(train.model)
-    model.recompute = recompute
+    model.recompute, model.attention = recompute, attention
     optimizer = optimizers.build(model, train.optimizer)
     batch = packed_batch(train)
     take_step(model, optimizer, batch, train, 1)
@@ -93,6 +103,14 @@ def test_a_step_holds_at_most_what_was_predicted(shape, make_train) -> None:
     predicted = predict_memory(train, ALONE)
     beyond = predicted.tensors - predicted.weights - predicted.moments - predicted.batches
     assert beyond == pytest.approx(peak_of_a_step(train), rel=0.05)
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+def test_a_step_by_tiles_holds_at_most_what_was_predicted(rows: int, make_train) -> None:
+    train = make_train(rows=rows, context=512, d_model=64, n_head=4, d_ff=128, n_layer=6)
+    predicted = predict_memory(train, BY_TILES)
+    beyond = predicted.tensors - predicted.weights - predicted.moments - predicted.batches
+    assert beyond == pytest.approx(peak_of_a_step(train, attention="tiles"), rel=0.05)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

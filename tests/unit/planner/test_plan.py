@@ -96,3 +96,8 @@ def test_a_plan_says_what_it_stands_on() -> None:
 def test_a_wish_that_means_nothing_is_refused(wish) -> None:
     with pytest.raises(ConfigError, match="Give"):
         Wishes(**wish)
+
+
+def test_tiles_are_refused_where_there_is_no_cpu_to_cut_them() -> None:
+    with pytest.raises(ConfigError, match="--attention tiles is a CPU's, and h100x1 is none"):
+        plan(GPTJ, "h100x1", attention="tiles")
