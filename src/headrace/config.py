@@ -10,9 +10,10 @@ import dataclasses
 import difflib
 import enum
 import json
+import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from headrace.errors import ConfigError
@@ -25,6 +26,24 @@ def nearest(name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     close = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(choices) or 'none'}."
+
+
+def asked(variable: str, choices: Sequence[str], otherwise: str, what: str) -> str:
+    """The choice that an environment variable names; `otherwise` where it is unset or empty.
+
+    Args:
+        variable: Its name.
+        choices: What it may name.
+        otherwise: What is meant where it names nothing.
+        what: What it names, for the message: `policy`.
+
+    Raises:
+        ConfigError: It names none of them.
+    """
+    value = os.environ.get(variable) or otherwise
+    if value not in choices:
+        raise ConfigError(f"{variable}={value!r} is no {what}. {nearest(value, choices)}")
+    return value
 
 
 def encode(value: Any) -> Any:

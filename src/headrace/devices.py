@@ -17,7 +17,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 
 from headrace import peaks, resident
-from headrace.config import nearest
+from headrace.config import asked
 from headrace.errors import ConfigError
 
 Kind = Literal["cpu", "cuda", "xla"]
@@ -101,12 +101,10 @@ def pick() -> Device:
     Raises:
         ConfigError: `HEADRACE_DEVICE` names no kind of device, or one that this machine has not.
     """
-    asked = os.environ.get(VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
-    if asked not in get_args(Kind):
-        raise ConfigError(f"{VARIABLE}={asked!r} is no kind of device. {nearest(asked, get_args(Kind))}")
-    if asked == "cuda":
+    kind = asked(VARIABLE, get_args(Kind), "cuda" if torch.cuda.is_available() else "cpu", "kind of device")
+    if kind == "cuda":
         return Device("cuda", _own_gpu())
-    if asked == "xla":
+    if kind == "xla":
         return Device("xla", _xla_device())
     return CPU
 

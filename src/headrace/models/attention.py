@@ -1,9 +1,8 @@
 """Which attention a training run takes: what suits its device, or what the environment asks for."""
 
-import os
 from typing import Literal, cast, get_args
 
-from headrace.config import nearest
+from headrace import config
 from headrace.devices import Device
 from headrace.errors import ConfigError
 
@@ -21,9 +20,7 @@ def asked(device: Device) -> Attention:
     Raises:
         ConfigError: There is no such attention, or not on this device.
     """
-    kind = os.environ.get(VARIABLE) or SUITED[device.kind]
-    if kind not in get_args(Attention):
-        raise ConfigError(f"{VARIABLE}={kind!r} is no attention. {nearest(kind, get_args(Attention))}")
+    kind = config.asked(VARIABLE, get_args(Attention), SUITED[device.kind], "attention")
     if kind not in ("dense", SUITED[device.kind]):
         suited = next(name for name, one in SUITED.items() if one == kind)
         raise ConfigError(

@@ -9,15 +9,13 @@ around: products and attention are kept.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from headrace.config import nearest
-from headrace.errors import ConfigError
+from headrace import config
 
 Recompute = Literal["none", "layers", "selective"]
 
@@ -39,10 +37,7 @@ def asked() -> Recompute:
     Raises:
         ConfigError: There is no such policy.
     """
-    policy = os.environ.get(VARIABLE) or "none"
-    if policy not in get_args(Recompute):
-        raise ConfigError(f"{VARIABLE}={policy!r} is no policy. {nearest(policy, get_args(Recompute))}")
-    return cast(Recompute, policy)
+    return cast(Recompute, config.asked(VARIABLE, get_args(Recompute), "none", "policy"))
 
 
 def keeping(policy: Recompute, function: Callable[..., Any], *arguments: Any) -> Any:
