@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headrace.errors import ConfigError, MismatchError
-from headrace.models import tiles
+from headrace.models import tiles, tiling
 from headrace.models.attention import Attention
 from headrace.models.blocks import attend, block_mask
 from headrace.models.cache import KVCache
@@ -82,7 +82,7 @@ class View:
     """Positions the new tokens take in the cache; None without one."""
     blocks: "BlockMask | None" = None
     """The same as `bias`, for attention by blocks."""
-    groups: Sequence[tiles.Group] | None = None
+    groups: Sequence[tiling.Group] | None = None
     """The same, for attention by tiles."""
 
 
@@ -227,7 +227,7 @@ class GPTJ(nn.Module):
         seen = mask.dense(shape[1])
         # Tiles keep probabilities, and turn all rows alike: they are no choice for who saves memory, or for branches.
         if self.attention == "tiles" and self.recompute == "none" and len(turns) == 1:
-            groups = tiles.cut(seen, shape[0], shape[1], self.config.n_head)
+            groups = tiling.cut(seen, shape[0], shape[1], self.config.n_head)
             if groups is not None:
                 return View(turns, None, is_causal=False, positions_BT=None, groups=groups)
         return self._view_under(seen, turns, shape[1], None)

@@ -1,9 +1,7 @@
 """Attention by tiles, on a CPU: each tile of queries meets only the keys that some query in it may see.
 
 A tile's scores are one batched product that stays in the cores' caches, and its probabilities are kept for the
-backward pass, which so needs four products instead of torch's five, and no exponential. torch's own attention keeps
-none, and skips half the keys itself where rows are plainly causal: it is left those rows in which there is more to be
-kept than to be gained, as measured.
+backward pass, which so needs four products instead of torch's five, and no exponential.
 
 The gradient is that of Dao et al. 2022, arXiv:2205.14135, appendix B.2, with the probabilities at hand.
 
@@ -12,96 +10,13 @@ and S keys.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from headrace.models.masks import as_bias
-
-QUERIES = 128
-"""Queries of a tile: fewer make smaller products, more let causal queries meet more keys in vain."""
-HEADS = 16
-"""Heads of a group, of as many rows as have them: their tile of 512 keys takes 4 MiB."""
-FEWEST_TOKENS = 192
-"""Rows up to here are a tile or little more, and nothing is gained."""
-MOST_KEYS_CAUSAL = 512
-"""Keys that a query meets on average, in causal rows of 896 tokens: beyond, torch is about as fast."""
-MOST_KEYS = 1280
-"""The same under a mask, for memory's sake."""
-MOST_OF_ROW = 0.8
-"""Share of a row's keys that a query meets on average; torch meets all of them under a mask."""
-
-
-class Tile(NamedTuple):
-    """Some queries of a group of rows, and the keys they meet."""
-
-    queries: slice
-    keys: slice
-    bias: Tensor
-    """Added to the scores of the last keys, as many as it has: (rows or 1, 1, Q, keys), fp32."""
-
-
-class Group(NamedTuple):
-    """Rows that are computed together."""
-
-    rows: slice
-    tiles: Sequence[Tile]
-
-
-def cut(seen_B1TT: Tensor | None, rows: int, tokens: int, heads: int) -> Sequence[Group] | None:
-    """Tiles of rows that are read whole; None where torch's own attention is as good, and under autocast.
-
-    Args:
-        seen_B1TT: What `Mask.dense` gave: which keys each query may see, or None where rows are plainly causal.
-        rows: Of the batch.
-        tokens: Of each row.
-        heads: Of the model.
-    """
-    if tokens < FEWEST_TOKENS or torch.is_autocast_enabled("cpu"):
-        return None
-    step = max(1, HEADS // heads)
-    starts = range(0, rows, step)
-    if seen_B1TT is None:
-        most, causal = MOST_KEYS_CAUSAL, _causal(tokens)
-        groups = [Group(slice(start, start + step), causal) for start in starts]
-    else:
-        most, seen_B1TT = min(MOST_KEYS, int(MOST_OF_ROW * tokens)), seen_B1TT.expand(rows, -1, -1, -1)
-        groups = [Group(slice(start, start + step), _masked(seen_B1TT[start : start + step])) for start in starts]
-    return groups if mean_keys(groups) <= most else None
-
-
-def mean_keys(groups: Sequence[Group]) -> float:
-    """Keys that a query meets, on average over groups."""
-    met: list[int] = [sum(_length(tile.queries) * _length(tile.keys) for tile in group.tiles) for group in groups]
-    tokens: int = groups[0].tiles[-1].queries.stop
-    return sum(met) / len(groups) / tokens
-
-
-def _length(part: slice) -> int:
-    length: int = part.stop - part.start
-    return length
-
-
-def _causal(tokens: int) -> list[Tile]:
-    """Every query meets the keys up to its tile's last; those of its own tile under a triangle."""
-    bias = as_bias(torch.ones(1, 1, QUERIES, QUERIES, dtype=torch.bool).tril(), torch.float32)
-    bounds = [(start, min(start + QUERIES, tokens)) for start in range(0, tokens, QUERIES)]
-    return [
-        Tile(slice(start, stop), slice(0, stop), bias[..., : stop - start, : stop - start]) for start, stop in bounds
-    ]
-
-
-def _masked(seen_B1TT: Tensor) -> list[Tile]:
-    """Every query meets the keys from the first to the last that any query of its tile sees in any row."""
-    tiles = []
-    for start, seen_B1QT in zip(range(0, seen_B1TT.shape[2], QUERIES), seen_B1TT.split(QUERIES, dim=2), strict=True):
-        met = seen_B1QT.flatten(0, 2).any(0).nonzero()
-        keys = slice(int(met[0]), int(met[-1]) + 1)
-        queries = slice(start, start + seen_B1QT.shape[2])
-        tiles.append(Tile(queries, keys, as_bias(seen_B1QT[..., keys], torch.float32)))
-    return tiles
+from headrace.models.tiling import Group, Tile
 
 
 def attend(qkv_BTE: Tensor, turns_TK: Tensor, groups: Sequence[Group], head_dim: int) -> Tensor:
@@ -110,7 +25,7 @@ def attend(qkv_BTE: Tensor, turns_TK: Tensor, groups: Sequence[Group], head_dim:
     Args:
         qkv_BTE: Queries, keys and values of all heads side by side, fp32.
         turns_TK: Unit complex numbers, one for each of a head's K / 2 pairs.
-        groups: What `cut` gave for these rows.
+        groups: What `tiling.cut` gave for these rows.
         head_dim: K.
     """
     mixed: Tensor = _ByTiles.apply(qkv_BTE, turns_TK, groups, head_dim)
@@ -171,7 +86,7 @@ def _mix(turned: Tensor, tiles: Sequence[Tile], into_BTHK: Tensor) -> list[Tenso
     q_GTK, k_GTK, v_GTK = turned.flatten(1, 2)
     # Keys are laid out across, so that a product reads both its factors along their grain.
     k_GKT, kept = k_GTK.mT.contiguous(), []
-    for queries, keys, bias in tiles:
+    for (queries, keys), bias in tiles:
         scores_GQS = torch.bmm(q_GTK[:, queries], k_GKT[:, :, keys])
         scores_GQS.unflatten(0, each)[..., -bias.shape[-1] :].add_(bias)
         kept.append(torch.softmax(scores_GQS, -1, out=scores_GQS))
@@ -186,7 +101,7 @@ def _unmix(turned: Tensor, to_mixed_BHTK: Tensor, kept: Sequence[Tensor], tiles:
     v_GKT, to_q_GTK = v_GTK.mT.contiguous(), torch.empty_like(q_GTK)
     to_k_GTK = to_v_GTK = None
     # Last tile first: where it meets all keys, as in causal rows, the others are added to its gradient.
-    for (queries, keys, _), kept_GQS in zip(reversed(tiles), reversed(kept), strict=True):
+    for ((queries, keys), _), kept_GQS in zip(reversed(tiles), reversed(kept), strict=True):
         to_mixed_GQK = to_mixed_GTK[:, queries]
         to_scores_GQS = torch.bmm(to_mixed_GQK, v_GKT[:, :, keys])
         torch._softmax_backward_data(to_scores_GQS, kept_GQS, -1, torch.float32, grad_input=to_scores_GQS)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from headrace.models import tiles
+from headrace.models import tiling
 from headrace.models.masks import packed_causal
 from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
@@ -189,8 +189,8 @@ def keys_met(train: TrainConfig, execution: Execution) -> float | None:
 @functools.cache
 def _keys_of_two_documents(context: int, heads: int) -> float | None:
     second_1T = (torch.arange(context) >= context // 2)[None]
-    groups = tiles.cut(packed_causal(second_1T.int()).dense(context), 1, context, heads)
-    return None if groups is None else tiles.mean_keys(groups)
+    groups = tiling.cut(packed_causal(second_1T.int()).dense(context), 1, context, heads)
+    return None if groups is None else tiling.mean_keys(groups)
 
 
 def _final_norm_bytes(train: TrainConfig) -> int:

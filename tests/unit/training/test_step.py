@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from headrace.data.batch import UNSCORED, Batch
 from headrace.errors import TrainingError
-from headrace.models import attention, tiles
+from headrace.models import attention, tiling
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import Mask
 from headrace.training import optimizer as optimizers
@@ -106,7 +106,7 @@ def test_any_attention_takes_the_same_step(kind, mask, config, monkeypatch: pyte
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)  # see test_blocks.py
     monkeypatch.setitem(attention.SUITED, "cpu", kind)
     for name, value in {"FEWEST_TOKENS": 1, "MOST_OF_ROW": 1.0, "QUERIES": 16}.items():
-        monkeypatch.setattr(tiles, name, value)
+        monkeypatch.setattr(tiling, name, value)
     # A large eps makes the update follow the gradient's size, not its sign alone.
     config = replace(config, mask=mask, optimizer=OptimizerConfig(eps=1.0))
     expected, told = step_from_scratch(config, some_batch())
