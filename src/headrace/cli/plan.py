@@ -1,7 +1,7 @@
 """`headrace plan`: memory, time and cost of a recipe on a slice, before it is submitted."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -33,6 +33,7 @@ def plan(
     from headrace.cli import plan_view
     from headrace.cluster.slices import find_slice
     from headrace.planner.advice import assumptions, make_plan
+    from headrace.planner.memory import Attention, Recompute
     from headrace.planner.plan import Wishes
 
     if not recipe and not calibrate:
@@ -40,8 +41,8 @@ def plan(
     where = find_slice(slice_name)
     wishes = Wishes(
         mesh=mesh,
-        recompute=_one_of("recompute", recompute, ("none", "selective", "layers")),  # type: ignore[arg-type]
-        attention=_one_of("attention", attention, ("sdpa", "tiles", "flash", "math")),  # type: ignore[arg-type]
+        recompute=_one_of("recompute", recompute, get_args(Recompute)),  # type: ignore[arg-type]
+        attention=_one_of("attention", attention, get_args(Attention)),  # type: ignore[arg-type]
         utilization=utilization,
         dollars_per_hour=price,
     )

@@ -21,6 +21,7 @@ from headrace.config import decode, encode
 from headrace.data.batch import Batch
 from headrace.errors import TrainingError
 from headrace.models.gptj import GPTJ
+from headrace.planner.shapes import two_documents
 from headrace.training import loop  # noqa: F401  # what a training process has imported belongs to its size
 from headrace.training import optimizer as optimizers
 from headrace.training.config import TrainConfig
@@ -89,9 +90,7 @@ def random_batch(train: TrainConfig, draw: np.random.Generator) -> Batch:
     """Two documents a row, every position scored."""
     shape = train.data.rows, train.data.context_tokens
     tokens_BT, labels_BT = (draw.integers(0, train.model.vocab_size, shape) for _ in range(2))
-    segments_BT = np.ones(shape, np.int32)
-    segments_BT[:, shape[1] // 2 :] = 2
-    return Batch(tokens_BT, labels_BT, segments_BT, np.zeros(shape, bool))
+    return Batch(tokens_BT, labels_BT, two_documents(*shape), np.zeros(shape, bool))
 
 
 def _peak_bytes() -> int:

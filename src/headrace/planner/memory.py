@@ -17,6 +17,7 @@ from headrace.models import tiling
 from headrace.models.masks import packed_causal
 from headrace.models.size import count_parameters
 from headrace.planner.layout import Layout
+from headrace.planner.shapes import two_documents
 from headrace.training.config import TrainConfig
 from headrace.training.loss import BLOCK_LOGITS
 
@@ -175,8 +176,8 @@ def _attention_bytes(train: TrainConfig, execution: Execution) -> int:
     if (keys := keys_met(train, execution)) is not None:
         return round(tokens * heads * keys) * FP32
     # With bf16 the mask is rounded anew in every layer.
-    mask = tokens * context * BF16 if execution.attention in ("sdpa", "tiles") and train.precision != "fp32" else 0
-    return tokens * heads * FP32 + mask
+    mask = tokens * _keys_written_out(train, execution) * BF16 if train.precision != "fp32" else 0
+    return tokens * heads * FP32 + round(mask)
 
 
 def keys_met(train: TrainConfig, execution: Execution) -> float | None:
@@ -188,8 +189,8 @@ def keys_met(train: TrainConfig, execution: Execution) -> float | None:
 
 @functools.cache
 def _keys_of_two_documents(context: int, heads: int) -> float | None:
-    second_1T = (torch.arange(context) >= context // 2)[None]
-    groups = tiling.cut(packed_causal(second_1T.int()).dense(context), 1, context, heads)
+    segments_1T = torch.from_numpy(two_documents(1, context))
+    groups = tiling.cut(packed_causal(segments_1T).dense(context), 1, context, heads)
     return None if groups is None else tiling.mean_keys(groups)
 
 
@@ -200,10 +201,14 @@ def _final_norm_bytes(train: TrainConfig) -> int:
 
 def _mask_bytes(train: TrainConfig, execution: Execution) -> int:
     """The mask that all layers share."""
+    return round(_tokens(train) * _keys_written_out(train, execution)) * FP32
+
+
+def _keys_written_out(train: TrainConfig, execution: Execution) -> float:
+    """Keys that the mask says of each query whether it may see them: the whole row's, those it meets, or none."""
     if execution.attention not in ("sdpa", "tiles"):
         return 0
-    keys = keys_met(train, execution)
-    return round(_tokens(train) * (train.data.context_tokens if keys is None else keys)) * FP32
+    return keys_met(train, execution) or train.data.context_tokens
 
 
 def _loss_bytes(train: TrainConfig, execution: Execution) -> int:

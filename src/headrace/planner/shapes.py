@@ -1,5 +1,8 @@
 """Small configurations to take trial steps of."""
 
+import numpy as np
+import numpy.typing as npt
+
 from headrace.data.loader import LoaderConfig, SourceConfig
 from headrace.models.gptj import GPTJConfig
 from headrace.training.config import TrainConfig
@@ -18,6 +21,12 @@ def shape(vocabulary: int, layers: int, width: int, context: int, rows: int, mic
     )
     data = LoaderConfig(context_tokens=context, rows=rows, sources={"text": SourceConfig()})
     return TrainConfig(model=model, data=data, steps=100, microbatch_rows=microbatch)
+
+
+def two_documents(rows: int, context: int) -> npt.NDArray[np.int32]:
+    """Segments of the rows that trial steps are taken on, of which each half is a document."""
+    halves_T = 1 + (np.arange(context) >= context // 2).astype(np.int32)
+    return np.tile(halves_T, (rows, 1))
 
 
 EMPTY = shape(256, 1, 64, 32, 1, 1)
