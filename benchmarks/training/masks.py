@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.alternate import Side, alternate, others_note
+from benchmarks.alternate import Measured, Side, alternate, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
 from benchmarks.training.trainer import TOKENS, tokens, train_config
@@ -24,22 +24,9 @@ def run(options: Options) -> Iterator[Table]:
     """One table: a process for each context, in which steps of both kinds take turns."""
     sides = {str(context): Side(f"{__name__}:headrace", {"context": context}) for context in CONTEXTS}
     measured = alternate(sides, options.rounds)
-    rows = []
-    for context, one in measured.items():
-        for mask in MASKS:
-            dense, tiles = (one.median(f"{mask} by {kind}") for kind in ("dense", "tiles"))
-            rows.append(
-                {
-                    "context": context,
-                    "mask": mask,
-                    "under the matrix, tokens/s": f"{TOKENS / dense:,.0f}",
-                    "by tiles, tokens/s": f"{TOKENS / tiles:,.0f}",
-                    "times": f"{dense / tiles:.2f}",
-                }
-            )
     yield Table(
         title="Training steps under masks, CPU",
-        rows=rows,
+        rows=[_row(context, mask, one) for context, one in measured.items() for mask in MASKS],
         notes=[
             "Causal rows of 2,048 tokens are left to torch's attention on both sides, as are rows whose queries meet "
             "most keys.",
@@ -47,6 +34,17 @@ def run(options: Options) -> Iterator[Table]:
         ],
         numbers={name: one.runs for name, one in measured.items()},
     )
+
+
+def _row(context: str, mask: str, measured: Measured) -> dict[str, str]:
+    dense, tiles = (measured.median(f"{mask} by {kind}") for kind in ("dense", "tiles"))
+    return {
+        "context": context,
+        "mask": mask,
+        "under the matrix, tokens/s": f"{TOKENS / dense:,.0f}",
+        "by tiles, tokens/s": f"{TOKENS / tiles:,.0f}",
+        "times": f"{dense / tiles:.2f}",
+    }
 
 
 def headrace(context: int) -> dict[str, Any]:
@@ -60,14 +58,13 @@ def headrace(context: int) -> dict[str, Any]:
 
     resident.keep_freed()  # as `train` does first
     torch.manual_seed(0)
-    causal = train_config(context)
-    model = GPTJ(causal.model)
-    optimizer = optimizers.build(model, causal.optimizer)
-    seconds: dict[str, list[float]] = {}
+    shared = train_config(context)
+    model = GPTJ(shared.model)
+    optimizer = optimizers.build(model, shared.optimizer)
+    batches, seconds = {mask: masked(context, mask) for mask in MASKS}, dict[str, list[float]]()
     for step in range(WARM_STEPS + STEPS):
-        for mask in MASKS:
+        for mask, (batch, config) in batches.items():
             for model.attention in ("dense", "tiles"):
-                batch, config = masked(context, mask)
                 began = time.perf_counter()
                 take_step(model, optimizer, batch, config, step + 1)
                 seconds.setdefault(f"{mask} by {model.attention}", []).append(time.perf_counter() - began)
@@ -76,7 +73,7 @@ def headrace(context: int) -> dict[str, Any]:
 
 
 def masked(context: int, mask: str) -> tuple[Any, Any]:
-    """Equal batches for equal arguments, and the configuration that reads them so."""
+    """A batch, and the configuration that reads it so."""
     import dataclasses
 
     import numpy as np

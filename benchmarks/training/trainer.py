@@ -18,8 +18,8 @@ TOKENS = 8192
 """Positions of a step, at any context."""
 WARM_STEPS, STEPS = 2, 6
 ASKED = {512: 1.6, 2048: 3.0}
-GEMM, GEMMS = 1024, 8
-"""Width of a square product, and how many are timed after each step."""
+GEMMS = 8
+"""Square products that are timed after each step."""
 ASKED_OF_GEMM = 0.7
 
 
@@ -38,6 +38,8 @@ def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
         asked: How many times as fast as the peer headrace is to be.
         measured: By side: seconds a step; for headrace the machine's FLOP/s at a matrix product too.
     """
+    from headrace import peaks
+
     rates = {name: TOKENS / one.median() for name, one in measured.items()}
     ours, peer = rates["headrace"], rates["transformers.Trainer"]
     of_gemm = ours * flops_a_token(context) / measured["headrace"].median("gemm_flops")
@@ -53,8 +55,8 @@ def table(context: int, asked: float, measured: dict[str, Measured]) -> Table:
     notes = [
         f"headrace is {ours / peer:.2f} times as fast (asked for: {asked}).",
         f"Its products and attention, {flops_a_token(context) / 1e6:.1f} MFLOP a token, run at {100 * of_gemm:.0f} % "
-        f"of the rate of a {GEMM}³ fp32 product on the same cores between the steps, both medians (asked for at 512: "
-        f"{100 * ASKED_OF_GEMM:.0f} %).",
+        f"of the rate of a {peaks.SIZE}³ fp32 product on the same cores between the steps, both medians "
+        f"(asked for at 512: {100 * ASKED_OF_GEMM:.0f} %).",
         others_note(measured.values()),
     ]
     numbers = {name: one.runs for name, one in measured.items()} | {"ratio": ours / peer, "of_gemm": of_gemm}
@@ -89,7 +91,7 @@ def headrace(context: int) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from headrace import resident
+    from headrace import peaks, resident
     from headrace.data.batch import Batch
     from headrace.models.gptj import GPTJ
     from headrace.training import optimizer as optimizers
@@ -110,8 +112,9 @@ def headrace(context: int) -> dict[str, Any]:
         began = time.perf_counter()
         take_step(model, optimizer, batch, config, step)
         seconds.append(time.perf_counter() - began)
-        products += gemm_seconds()
-    return {"seconds": statistics.median(seconds[WARM_STEPS:]), "gemm_flops": 2 * GEMM**3 / statistics.median(products)}
+        products += peaks.product_seconds(torch.float32, GEMMS)
+    rate = 2 * peaks.SIZE**3 / statistics.median(products)
+    return {"seconds": statistics.median(seconds[WARM_STEPS:]), "gemm_flops": rate}
 
 
 def transformers_trainer(context: int) -> dict[str, Any]:
@@ -178,15 +181,3 @@ def tokens(context: int) -> Any:
 
     shape = (TOKENS // context, context + 1)
     return np.random.default_rng(0).integers(0, SHAPE["vocab_size"], shape)
-
-
-def gemm_seconds() -> list[float]:
-    """Times of square fp32 products, whose operands are the same."""
-    import torch
-
-    a, b, seconds = torch.randn(GEMM, GEMM), torch.randn(GEMM, GEMM), []
-    for _ in range(GEMMS):
-        began = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - began)
-    return seconds

@@ -35,10 +35,14 @@ def published(name: str) -> float | None:
 @lru_cache
 def measured_cpu(dtype: torch.dtype) -> float:
     """FLOP/s of a product of square matrices on this process's cores: the best of a few, about 0.1 s."""
-    left, right = torch.ones(2, SIZE, SIZE, dtype=dtype)
-    best = float("inf")
-    for _ in range(ROUNDS):
+    return 2 * SIZE**3 / min(product_seconds(dtype, ROUNDS))
+
+
+def product_seconds(dtype: torch.dtype, rounds: int) -> list[float]:
+    """Times of products of matrices of `SIZE` by `SIZE` on this process's cores."""
+    (left, right), seconds = torch.ones(2, SIZE, SIZE, dtype=dtype), []
+    for _ in range(rounds):
         began = time.perf_counter()
         torch.mm(left, right)
-        best = min(best, time.perf_counter() - began)
-    return 2 * SIZE**3 / best
+        seconds.append(time.perf_counter() - began)
+    return seconds
