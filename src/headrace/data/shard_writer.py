@@ -23,6 +23,9 @@ from headrace.data.shard_files import RECORD, FileLayout, Layout
 
 SYNC_BYTES = 2**24
 """Written between two calls for the disk, which so works while the next batch is encoded."""
+TRIM_TOKENS = 2**24
+"""Written between two returns of free memory: texts come and go in other threads, and leave gaps that would add up.
+More often takes longer, since the system clears each page that is asked for again."""
 
 
 class HashedFile:
@@ -44,7 +47,6 @@ class HashedFile:
             data = data[self._stream.write(data) :]
         if self._unsynced >= SYNC_BYTES:
             os.fdatasync(self._stream.fileno())
-            resident.give_back()  # texts come and go in other threads, and leave gaps that would add up
             self._unsynced = 0
 
     def close(self) -> FileEntry:
@@ -71,6 +73,7 @@ class ShardWriter:
         self._folder = folder
         self._tokens_per_file = tokens_per_file
         self._open: tuple[HashedFile, ...] = ()
+        self._untrimmed = 0
 
     def append(self, batch: Encoded) -> None:
         """Write a batch, beginning new files as they fill."""
@@ -83,6 +86,10 @@ class ShardWriter:
             stop = min(count, int(np.searchsorted(batch.ends_N, begin + room)) + 1)
             self._write(batch, first, stop, begin)
             first = stop
+        self._untrimmed += len(batch.ids)
+        if self._untrimmed >= TRIM_TOKENS:
+            resident.give_back()
+            self._untrimmed = 0
 
     def close(self) -> None:
         """Close the files that are open."""

@@ -23,9 +23,9 @@ __all__ = ["QUARANTINE_FILE", "OpenShards", "ShardConfig", "combine_shards", "op
 
 ENCODERS = 3
 """Threads that encode, where there are cores for them beside the one that reads, which keeps two busy."""
-READS_AHEAD = 3
+READS_AHEAD = 6
 """Batches that may wait for each encoder, so that it goes on while Python's lock keeps the reader waiting."""
-WRITES_AHEAD = 3
+WRITES_AHEAD = 6
 """Encoded batches that may wait for the disk: as much as comes up while it is made to keep what it has."""
 
 
@@ -35,7 +35,7 @@ class ShardConfig:
 
     documents_per_batch: int = 4096
     """Documents encoded at a time."""
-    characters_per_batch: int = 2**22
+    characters_per_batch: int = 2**21
     """A batch ends earlier once its texts reach this length, so that long documents do not fill memory."""
     tokens_per_file: int = 2**31
     """A new pair of files begins once this many are written."""
