@@ -118,10 +118,23 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
         text: Written as UTF-8.
         durable: Whether the text must survive a power failure, which takes a while on a busy disk.
     """
+    with _replacing(path, durable) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Replace a file by a copy of another in one step; who holds the old one open writes to nothing that has a name."""
+    with _replacing(target, durable=True) as partial:
+        shutil.copyfile(source, partial)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, durable: bool) -> Iterator[Path]:
+    """Give a name to write to; the file takes the place of `path` once it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}{PARTIAL}{os.getpid()}-{threading.get_ident()}")
     try:
-        partial.write_text(text, encoding="utf-8")
+        yield partial
         if durable:
             _sync(partial)
         partial.replace(path)

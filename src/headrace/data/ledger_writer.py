@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from headrace import atomic
 from headrace.data.ledger import HASH_BYTES, HEAD, MAGIC, Header, Ledger, chained
 from headrace.data.loader import Provenance
 from headrace.errors import IntegrityError
@@ -52,7 +52,8 @@ class LedgerWriter:
                 f"from step {step:,} on {header.shards}. Remove the checkpoint to go on from the one before."
             )
         self._files, self._hash = ledger.files(), ledger.last_hash
-        shutil.copyfile(resumed, path)
+        # In the place of the file, not into it: a hung process that wrote it before may wake up and write on.
+        atomic.copy_file(resumed, path)
         self._file = path.open("ab")
 
     def append(self, step: int, provenance: Provenance) -> None:

@@ -51,6 +51,10 @@ class Board:
         text = self._ask(lambda: self.store.get(key) if self.store.check([key]) else b"", 2 * len(key))
         return json.loads(text) if text else None
 
+    def has(self, key: str) -> bool:
+        """Whether anything was left under a key."""
+        return bool(self._ask(lambda: self.store.check([key]), len(key)))
+
     def leave(self, key: str, value: Any) -> None:
         """Leave something under a key."""
         text = json.dumps(value)

@@ -64,6 +64,10 @@ class Circle:
     def received(self) -> None:
         """All newcomers have the state of the others."""
 
+    def is_superseded(self) -> bool:
+        """Whether the others have gone on without this worker, as they do when it hangs."""
+        return False
+
     def asking(self, room: int) -> list[int]:
         """Numbers of those who wait to be taken in, so many at most."""
         return []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from headrace.errors import UnavailableError
+from headrace.training.circle import PeerLost
 from headrace.training.duties import Duties
 from headrace.training.link import Link
 from headrace.training.run import Run, State
@@ -51,6 +52,8 @@ def pass_word(run: Run, duties: Duties, result: StepResult, asked: bool) -> Word
     def say() -> Tensor:
         invited, generation = [], 0
         if link.rank == 0:
+            if link.circle.is_superseded():  # it hung, and another one writes files now
+                raise PeerLost("the others have gone on")
             duties.tell(result)
             generation = link.circle.generation
             if run.meets(result):

@@ -9,7 +9,9 @@
    they make the next view with it as if one had failed. It is given their state (`joining.py`) before the next step.
 5. Rows of a step are shared out by rank in the view that the exchange before it was finished in: the batch stays the
    same, and a worker that is lost in a step leaves its rows of that step to nobody.
-6. The first worker of a view writes files. Where it is gone, the next one does, from the step it finds them at.
+6. The first worker of a view writes files. Where it is gone, the next one does, from the step it finds them at; the
+   one before, should it only have hung, looks for a later view before it tells of a step, and its open files have no
+   name any more.
 7. Who is in no view any more although it lives was silent for too long: it ends, and comes back as a newcomer.
 8. Where nobody of the last view lives, those who ask begin together, from the newest checkpoint.
 """
@@ -174,6 +176,12 @@ class Membership(Circle):
     def received(self) -> None:
         """This worker has the state of the others."""
         self._empty, self.newcomers = False, ()
+
+    def is_superseded(self) -> bool:
+        """Whether there is a next view; not while the store does not answer."""
+        with contextlib.suppress(UnavailableError):
+            return self._board.has(f"view/{self.generation + 1}")
+        return False
 
     def asking(self, room: int) -> list[int]:
         """Who waits to be taken in, so many at most; nobody while the store does not answer."""

@@ -165,6 +165,17 @@ def test_another_process_goes_on_with_what_one_left_however_it_ended(path: Path,
     assert write(path, STEPS, STEPS, resumed=left).read_bytes() == whole
 
 
+def test_what_a_hung_process_writes_when_it_wakes_up_is_in_no_ledger(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.bin"
+    hung = LedgerWriter(path, HEADER, origin)
+    hung.append(1, batch(1))
+    following = LedgerWriter(path, HEADER, origin, resumed=beginning(path, 1), step=1)
+    following.append(2, batch(2))
+    hung.append(2, batch(2))
+    following.append(3, batch(3))
+    assert path.read_bytes() == write(tmp_path / "undisturbed.bin", last=3).read_bytes()
+
+
 def test_a_ledger_that_lacks_a_step_cannot_be_gone_on_with(path: Path) -> None:
     left = beginning(path, STEPS + 1)
     with pytest.raises(IntegrityError, match=f"is the ledger of {STEPS} steps"):

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ from headrace.artifacts import LEDGER_FILE
 from headrace.data.ledger import Ledger
 from headrace.errors import ConfigError
 from headrace.tracking import Tracker
+from headrace.training import joining, loop
 from headrace.training.averaging import AveragingConfig
+from headrace.training.duties import Duties
 from headrace.training.loop import train
 from headrace.training.membership import Membership
 from headrace.training.parallel import launch
+from headrace.training.run import Run
+from headrace.training.step import StepResult
 from headrace.training.traffic import TRAFFIC_FILE
 from tests.unit.training.averagings import DILOCO, KINDS
 from tests.unit.training.crew import Crew, crew
@@ -165,6 +170,42 @@ def test_a_worker_that_hangs_is_left_behind_and_those_told_to_stop_leave_the_res
         assert those.lines("d")[0] | {"pid": 0, "rank": 0} == {"pid": 0, "rank": 0, "step": stopped + 1, "world": 2}
     taken = [line["step"] for line in lines(tmp_path, "losses.jsonl")]
     assert taken == list(range(1, len(taken) + 1))
+
+
+def hangs_before_it_tells(told: Path) -> None:
+    """As the main one, be stopped between the last exchange of step 5 and telling of it; note the steps told of."""
+    tell, pass_word = Duties.tell, joining.pass_word
+
+    def note(self: Duties, result: StepResult) -> None:
+        with told.open("a") as lines:
+            lines.write(f"{os.getpid()} {result.step}\n")
+        tell(self, result)
+
+    def hang(run: Run, duties: Duties, result: StepResult, asked: bool) -> joining.Word:
+        if result.step == 5 and run.replicas.is_main:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return pass_word(run, duties, result, asked)
+
+    Duties.tell, loop.pass_word = note, hang
+
+
+def test_a_main_one_that_wakes_up_after_another_has_taken_its_place_tells_of_nothing(
+    tiny, config, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    with crew(tiny.arguments(tmp_path / "out", tmp_path / "work", config=config), tmp_path / "crew") as those:
+        those.start("a", "b", beginners=2, patience=8, before=partial(hangs_before_it_tells, told))
+        those.wait("a", 5)
+        those.wait("b", 5)
+        hung = those.main()
+        (other,) = {"a", "b"} - {hung}
+        those.wait(other, 8)
+        os.kill(those.processes[hung].pid, signal.SIGCONT)
+        assert those.end(hung, other) == [1, 0]
+        pids = {name: those.processes[name].pid for name in (hung, other)}
+    steps = [tuple(map(int, line.split())) for line in told.read_text().splitlines()]
+    assert steps == [(pids[hung if step < 5 else other], step) for step in range(1, STEPS + 1)]
+    assert [line["step"] for line in lines(tmp_path, "losses.jsonl")] == list(range(1, STEPS + 1))
 
 
 def test_a_run_outlives_its_store_but_not_a_worker_then(tiny, config, tmp_path: Path) -> None:
