@@ -17,12 +17,16 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from headrace.artifacts import LookedFor
-from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words
+from headrace.data.filtering.words import Counts, Hashes, Words, hash_words, ngrams, split_words, words_at
+
+Places: TypeAlias = defaultdict[int, defaultdict[int, list[tuple[int, int]]]]
+"""By document and item: number of the first word, and how many words, of each n-gram that both have."""
 
 FILTER_BITS = 22
 """Size of the table of 4 MiB that most n-grams of a corpus are turned away by."""
@@ -101,31 +105,43 @@ class EvaluationIndex:
             words: What `hash_words` made of `texts`.
             texts: The documents themselves, for the words of an overlap.
         """
-        places: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        places = self._places(words)
+        overlaps = []
+        for document in sorted(places):
+            of_item = places[document]
+            text = words_at(texts[document], {(at, at + n) for spans in of_item.values() for at, n in spans})
+            found = [self._confirm(document, item, of_item[item], text) for item in sorted(of_item)]
+            overlaps += [overlap for overlap in found if overlap is not None]
+        return overlaps
+
+    def _places(self, words: Words) -> Places:
+        places: Places = defaultdict(lambda: defaultdict(list))
         first_D, ends_D = words.first_D, np.cumsum(words.counts_D)
         for length, table in self._tables.items():
             for place, value in table.find(words.hashes_W, length):
                 document = int(np.searchsorted(ends_D, place, side="right"))
                 if place + length <= ends_D[document]:
                     for item in table.items_with(value):
-                        places[document, item].append((place - int(first_D[document]), length))
-        overlaps = []
-        for (document, item), spans in sorted(places.items()):
-            overlap = self._confirm(document, item, spans, split_words(texts[document]))
-            overlaps += [overlap] if overlap else []
-        return overlaps
+                        places[document][item].append((place - int(first_D[document]), length))
+        return places
 
-    def _confirm(self, document: int, item: int, spans: list[tuple[int, int]], words: list[bytes]) -> Overlap | None:
-        """Compare the words, and join n-grams that touch into runs."""
+    def _confirm(
+        self, document: int, item: int, spans: list[tuple[int, int]], words: Mapping[int, bytes]
+    ) -> Overlap | None:
+        """Compare the words, and join n-grams that touch into runs; `words` are those of the spans, by number."""
+
+        def joined(start: int, stop: int) -> bytes:
+            return b" ".join(words[number] for number in range(start, stop))
+
         text = b" %s " % b" ".join(self._words[item])
-        true = [(at, at + n) for at, n in sorted(spans) if b" %s " % b" ".join(words[at : at + n]) in text]
+        true = [(at, at + n) for at, n in sorted(spans) if b" %s " % joined(at, at + n) in text]
         if not true:
             return None
         runs = [true[0]]
         for start, stop in true[1:]:
             runs[-1:] = [(runs[-1][0], stop)] if start <= runs[-1][1] else [runs[-1], (start, stop)]
-        start, stop = max(runs, key=lambda run: run[1] - run[0])
-        return Overlap(document, self.names[item], b" ".join(words[start:stop]).decode("utf-8", "replace"), len(true))
+        longest = max(runs, key=lambda run: run[1] - run[0])
+        return Overlap(document, self.names[item], joined(*longest).decode("utf-8", "replace"), len(true))
 
 
 class _Table:

@@ -28,6 +28,8 @@ Signatures: TypeAlias = npt.NDArray[np.uint32]
 DIGEST_BYTES = 16
 EMPTY = 2**32 - 1
 """What a signature consists of where there is no word to sign."""
+PART_WORDS = 2**20
+"""Signed at a time of a longer document, so that memory does not follow its length."""
 MISSED = 0.01
 """Share of pairs just at the threshold that bands may fail to bring together."""
 
@@ -56,12 +58,32 @@ def shingles(words: Words, length: int) -> tuple[Hashes, Counts]:
 
 def sign_words(words: Words, length: int, permutations: int, seed: int) -> Signatures:
     """MinHash signatures [D, P] of documents; `EMPTY` throughout for one without a word."""
+    long_D = words.counts_D > PART_WORDS
+    signatures_DP = np.empty((len(long_D), permutations), np.uint32)
+    signatures_DP[~long_D] = _sign(words.where(~long_D), length, permutations, seed)
+    for number in np.flatnonzero(long_D).tolist():
+        first, count = words.first_D[number], words.counts_D[number]
+        signatures_DP[number] = _sign_long(words.hashes_W[first : first + count], length, permutations, seed)
+    return signatures_DP
+
+
+def _sign(words: Words, length: int, permutations: int, seed: int) -> Signatures:
     from rensa import RMinHash
 
     hashes_S, shingles_D = shingles(words, length)
     ends = np.concatenate([[0], np.cumsum(shingles_D)]).astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes_S, ends, permutations, seed)
     return np.array(matrix.to_rows(), np.uint32).reshape(len(shingles_D), permutations)
+
+
+def _sign_long(hashes_W: Hashes, length: int, permutations: int, seed: int) -> Signatures:
+    """Signature [P] of one document, in parts: the least values of a set are the least of those of its subsets."""
+    signed = None
+    for start in range(0, max(len(hashes_W) - length + 1, 1), PART_WORDS):
+        part_W = hashes_W[start : start + PART_WORDS + length - 1]
+        (found,) = _sign(Words(part_W, np.array([len(part_W)])), length, permutations, seed)
+        signed = found if signed is None else np.minimum(signed, found)
+    return np.asarray(signed)
 
 
 def signature_version() -> int:

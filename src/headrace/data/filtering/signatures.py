@@ -185,8 +185,9 @@ class _Writer:
         rows = self._records(batch, texts, words)
         records.write(rows.tobytes())
         if self.config.near:
-            chosen = rows["signed"] > 0
-            minhash.write(_signatures(words, chosen, self.config).astype("<u4").tobytes())
+            signed = words.where(rows["signed"] > 0)
+            signatures = sign_words(signed, self.config.shingle_words, self.config.permutations, self.config.seed)
+            minhash.write(signatures.astype("<u4").tobytes())
         for overlap in self.index.find(words, texts):
             document = batch[overlap.document]
             where = {"file": document.file, "line": document.line, "source": document.source}
@@ -224,13 +225,6 @@ class _Writer:
             unchecked=self.index.unchecked,
             looked_for=looked_for,
         )
-
-
-def _signatures(words: Words, chosen_D: npt.NDArray[np.bool_], config: FilterConfig) -> npt.NDArray[np.uint32]:
-    """MinHash of the chosen documents alone."""
-    if not chosen_D.all():
-        words = Words(words.hashes_W[np.repeat(chosen_D, words.counts_D)], words.counts_D[chosen_D])
-    return sign_words(words, config.shingle_words, config.permutations, config.seed)
 
 
 class OpenSignatures:

@@ -53,6 +53,12 @@ class Words:
         """Where each document's words begin."""
         return np.cumsum(self.counts_D) - self.counts_D
 
+    def where(self, chosen_D: npt.NDArray[np.bool_]) -> "Words":
+        """Those of the documents marked."""
+        if chosen_D.all():
+            return self
+        return Words(self.hashes_W[np.repeat(chosen_D, self.counts_D)], self.counts_D[chosen_D])
+
 
 def normalise(text: str) -> bytes:
     """Words in lower case and without punctuation, as UTF-8, with one space or more between them."""
@@ -64,7 +70,24 @@ def normalise(text: str) -> bytes:
 
 def split_words(text: str) -> list[bytes]:
     """The words themselves, in the order in which `hash_words` hashes them."""
-    return [word for piece in _pieces(text) for word in normalise(piece).split(b" ") if word]
+    return [word for piece in _pieces(text) for word in _words(piece)]
+
+
+def words_at(text: str, spans: Iterable[tuple[int, int]]) -> dict[int, bytes]:
+    """Words `start` to `stop` of a text, by number, of which only a piece at a time is taken apart."""
+    spans = sorted(spans)
+    found: dict[int, bytes] = {}
+    before = 0
+    for words in map(_words, _pieces(text)):
+        for start, stop in spans:
+            within = range(max(start, before), min(stop, before + len(words)))
+            found |= {number: words[number - before] for number in within}
+        before += len(words)
+    return found
+
+
+def _words(piece: str) -> list[bytes]:
+    return [word for word in normalise(piece).split(b" ") if word]
 
 
 @cache

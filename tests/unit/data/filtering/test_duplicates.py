@@ -97,6 +97,15 @@ def test_signatures_estimate_exact_similarities() -> None:
     assert np.abs(estimates - exact).max() < 5 * 0.5 / 512**0.5
 
 
+@pytest.mark.parametrize("part_words", [1, 7, 60, 299])
+def test_long_documents_are_signed_in_parts_alike(part_words: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = hash_words(["", *plant(2), "of three words"])
+    whole = [sign_words(words, length, 64, 0) for length in (1, 5)]
+    monkeypatch.setattr("headrace.data.filtering.duplicates.PART_WORDS", part_words)
+    for length, expected in zip((1, 5), whole, strict=True):
+        np.testing.assert_array_equal(sign_words(words, length, 64, 0), expected)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_near_duplicates_are_those_of_exact_similarities_of_all_pairs(seed: int) -> None:
     texts = plant(seed)

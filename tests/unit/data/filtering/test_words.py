@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from headrace.data.filtering import words as module
-from headrace.data.filtering.words import hash_words, mix, ngrams, normalise, split_words
+from headrace.data.filtering.words import hash_words, mix, ngrams, normalise, split_words, words_at
 
 M = 2**64
 ALPHABET = "abcXYZ019 \n\t.,'-!éßЖçİ“”—水車\u00a0\u200b\u3000😀"
@@ -48,6 +48,17 @@ def test_ascii_words_are_those_of_gpt3s_rule_in_plain_python() -> None:
         text = "".join(draw.choices(string.printable, k=200))
         plain = text.lower().translate(str.maketrans("", "", string.punctuation)).split()
         assert [word.decode() for word in split_words(text)] == plain
+
+
+def test_words_of_spans_are_found_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.data.filtering.words.PIECE_CHARACTERS", 50)
+    draw = random.Random(2)
+    for text in texts(1):
+        words = split_words(text)
+        starts = [draw.randrange(len(words) + 1) for _ in range(5)]
+        spans = [(start, min(start + draw.randrange(20), len(words))) for start in starts]
+        numbers = {number for start, stop in spans for number in range(start, stop)}
+        assert words_at(text, spans) == {number: words[number] for number in numbers}
 
 
 def test_hashes_equal_those_of_whole_python_numbers() -> None:
