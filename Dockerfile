@@ -26,6 +26,10 @@ RUN --mount=type=cache,target=/root/.cache/uv uv build --wheel --out-dir /wheels
 
 FROM python:${PYTHON}-slim-bookworm
 ENV PATH=/opt/headrace/bin:$PATH PYTHONUNBUFFERED=1 MLFLOW_DISABLE_TELEMETRY=true
+# On GPUs, training compiles its layers and attention: torch writes C for that, too.
+ARG TORCH=cpu
+RUN if [ "$TORCH" != cpu ]; then apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*; fi
 RUN useradd --uid 10001 --create-home headrace
 COPY --from=build /opt/headrace /opt/headrace
 # Mounted rather than copied in, so that the image holds neither uv nor the wheel beside what it installs.

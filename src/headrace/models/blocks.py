@@ -46,8 +46,11 @@ def attend(q_BHTK: Tensor, k_BHTK: Tensor, v_BHTK: Tensor, blocks: "BlockMask") 
 
 
 def _functions(device: torch.device) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """torch's `create_block_mask` and `flex_attention`: kernels on a GPU, their plain definition elsewhere."""
-    return _compiled() if device.type == "cuda" else _plain()
+    """torch's `create_block_mask` and `flex_attention`: kernels on a GPU, their plain definition elsewhere.
+
+    Within a layer that is compiled, the definition becomes a kernel of its graph.
+    """
+    return _compiled() if device.type == "cuda" and not torch.compiler.is_compiling() else _plain()
 
 
 @functools.cache
@@ -57,7 +60,6 @@ def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return torch.compile(create), torch.compile(attend)
 
 
-@functools.cache
 def _plain() -> tuple[Callable[..., Any], Callable[..., Any]]:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 

@@ -261,5 +261,8 @@ def turn_table(config: GPTJConfig) -> Tensor:
 
 def turn(heads: Tensor, turns: Tensor) -> Tensor:
     """Rotate each neighbouring pair of the last dimension, in fp32; a pair is one complex number."""
-    pairs = torch.view_as_complex(heads.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns).flatten(-2).type_as(heads)
+    pairs = heads.float().unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # into one kernel with what is around it, which complex numbers would not be
+        (a, b), (cos, sin) = pairs.unbind(-1), torch.view_as_real(turns).unbind(-1)
+        return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).type_as(heads)
+    return torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2).type_as(heads)

@@ -50,6 +50,5 @@ def keeping(policy: Recompute, function: Callable[..., Any], *arguments: Any) ->
     return checkpoint(function, *arguments, **options)
 
 
-@functools.cache
 def _kept() -> list[Any]:
     return [getattr(torch.ops.aten, name).default for name in KEPT if hasattr(torch.ops.aten, name)]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from headrace.models import attention, recompute
+from headrace.models.compiled import compile_layers
 from headrace.models.gptj import GPTJ
 from headrace.training.parallel import ALONE, Replicas
 from headrace.training.pipeline import collect, cut_stages, norm_over
@@ -32,9 +33,10 @@ def place(model: GPTJ, replicas: Replicas) -> GPTJ:
 
     Raises:
         ConfigError: Heads, inner units or layers that the processes of a replica cannot share evenly, no such policy
-            of recomputation, or no such attention on the device.
+            of recomputation, or no such attention or compilation on the device.
     """
     model.recompute, model.attention = recompute.asked(), attention.asked(replicas.device)
+    compile_layers(model, replicas.device)
     if replicas.spmd is not None:
         return spread_weights(model.to(replicas.device.torch), replicas.spmd)
     if replicas.mesh is None or replicas.link is not None:
