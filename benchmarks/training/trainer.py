@@ -6,7 +6,7 @@ the steps after the first two, the forward and backward pass and the update incl
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.alternate import Measured, beside_trainer, others_note
@@ -139,45 +139,55 @@ def transformers_trainer(context: int) -> dict[str, Any]:
     return {"seconds": statistics.median(steps[WARM_STEPS:])}
 
 
-def build_peer(context: int, steps: int, folder: str, callback: Any, **options: Any) -> Any:
-    """A `Trainer` of the same model, on random tokens in memory; `options` are more of its arguments."""
+def build_peer(
+    context: int,
+    steps: int,
+    folder: str,
+    callback: Any,
+    *,
+    shape: Mapping[str, int] = SHAPE,
+    rows: int = 0,
+    **options: Any,
+) -> Any:
+    """A `Trainer` of the same model, with transformers' eager attention, on random tokens in memory.
+
+    Args:
+        context: Tokens of a row.
+        steps: Optimizer steps.
+        folder: What it writes goes there.
+        callback: Told of its steps.
+        shape: The model's.
+        rows: Of a step; those that make `TOKENS` positions where 0.
+        options: More of its arguments, or others.
+    """
     import torch
     from transformers import GPTJConfig, GPTJForCausalLM, Trainer, TrainingArguments
 
-    rows = TOKENS // context
-    shape = GPTJConfig(
-        vocab_size=SHAPE["vocab_size"],
+    rows = rows or TOKENS // context
+    config = GPTJConfig(
+        vocab_size=shape["vocab_size"],
         n_positions=context,
-        n_embd=SHAPE["d_model"],
-        n_layer=SHAPE["n_layer"],
-        n_head=SHAPE["n_head"],
-        n_inner=SHAPE["d_ff"],
-        rotary_dim=SHAPE["rotary_dim"],
+        n_embd=shape["d_model"],
+        n_layer=shape["n_layer"],
+        n_head=shape["n_head"],
+        n_inner=shape["d_ff"],
+        rotary_dim=shape["rotary_dim"],
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
         use_cache=False,
     )
     torch.manual_seed(0)
-    stream_RT = torch.from_numpy(tokens(context)[:, :-1].copy())
+    stream_RT = torch.from_numpy(tokens(context, rows, shape["vocab_size"])[:, :-1].copy())
     examples = [{"input_ids": row, "labels": row} for row in stream_RT] * steps
-    arguments = TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=rows,
-        max_steps=steps,
-        max_grad_norm=1.0,
-        report_to=[],
-        logging_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-        **options,
-    )
-    return Trainer(model=GPTJForCausalLM(shape), args=arguments, train_dataset=examples, callbacks=[callback])
+    quiet = {"report_to": [], "logging_strategy": "no", "disable_tqdm": True}
+    asked = {"per_device_train_batch_size": rows, "max_grad_norm": 1.0, "use_cpu": True, **quiet, **options}
+    arguments = TrainingArguments(output_dir=folder, max_steps=steps, **asked)
+    return Trainer(model=GPTJForCausalLM(config), args=arguments, train_dataset=examples, callbacks=[callback])
 
 
-def tokens(context: int) -> Any:
-    """Random ids, one more than the context in each row: int64."""
+def tokens(context: int, rows: int = 0, vocabulary: int = SHAPE["vocab_size"]) -> Any:
+    """Random ids, one more than the context in each row: int64; rows of `TOKENS` positions together where 0."""
     import numpy as np
 
-    shape = (TOKENS // context, context + 1)
-    return np.random.default_rng(0).integers(0, SHAPE["vocab_size"], shape)
+    return np.random.default_rng(0).integers(0, vocabulary, (rows or TOKENS // context, context + 1))
