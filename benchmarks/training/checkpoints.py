@@ -1,4 +1,4 @@
-"""How long checkpoints hold the training loop up, beside those of transformers' `Trainer`: the model of `trainer.py`.
+"""How long checkpoints hold the training loop up, beside those of transformers' `Trainer`: the model of `case.py`.
 
 Both save weights and moments every three steps of 8,192 tokens; a run would by default every hundred. Ours are copied
 and then written in the background, the peer's are written before the next step begins.
@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
-from benchmarks.training.trainer import build_peer
+from benchmarks.training.peer import build_peer
 from benchmarks.training.whole_run import CONTEXT, arguments, prepared
 from headrace.tracking import Tracker
 

@@ -1,6 +1,6 @@
 """Training steps under masks: attention by tiles beside torch's own under a written-out matrix.
 
-The model and the tokens of a step are those of `trainer.py`. Packed rows hold documents of 150 tokens on average;
+The model and the tokens of a step are those of `case.py`. Packed rows hold documents of 150 tokens on average;
 a prompt is a third of a row, or half of a document.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.alternate import Measured, Side, alternate, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
-from benchmarks.training.trainer import TOKENS, tokens, train_config
+from benchmarks.training.case import TOKENS, batch_of, tokens, train_config
 
 CONTEXTS = (256, 512, 2048)
 MASKS = ("causal", "prefix", "packed", "packed prefix")
@@ -74,13 +74,9 @@ def headrace(context: int) -> dict[str, Any]:
 
 def masked(context: int, mask: str) -> tuple[Any, Any]:
     """A batch, and the configuration that reads it so."""
-    import dataclasses
-
     import numpy as np
 
-    from headrace.data.batch import Batch
-
-    stream_RT, draw = tokens(context), np.random.default_rng(0)
+    draw = np.random.default_rng(0)
     shape = TOKENS // context, context
     begins = draw.random(shape) < ("packed" in mask) / DOCUMENT_TOKENS
     segments = 1 + begins.cumsum(1).astype(np.int32)
@@ -88,5 +84,5 @@ def masked(context: int, mask: str) -> tuple[Any, Any]:
     since = place - np.maximum.accumulate(np.where(begins, place, 0), 1)
     prompt = since < (DOCUMENT_TOKENS // 2 if "packed" in mask else context // 3)
     prefix = prompt & ("prefix" in mask)
-    config = dataclasses.replace(train_config(context), mask="prefix" if "prefix" in mask else "causal")
-    return Batch(stream_RT[:, :-1].copy(), stream_RT[:, 1:].copy(), segments, prefix), config
+    config = train_config(context, mask="prefix" if "prefix" in mask else "causal")
+    return batch_of(tokens(context), segments, prefix), config

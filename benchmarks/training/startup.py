@@ -1,6 +1,6 @@
 """From the start of a process to the end of its first training step, beside transformers' `Trainer`.
 
-The model and the batch are those of `trainer.py` at context 512. Ours is `python -m headrace.training`, which opens
+The model and the batch are those of `case.py` at context 512. Ours is `python -m headrace.training`, which opens
 and verifies shards on the disk; the peer has its tokens in memory. The clock is that of the process that starts them.
 """
 
@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
-from benchmarks.training.trainer import TOKENS, build_peer
+from benchmarks.training.case import TOKENS
+from benchmarks.training.peer import build_peer
 from benchmarks.training.whole_run import CONTEXT, arguments, prepared, write_job
 
 ASKED_SECONDS = 15.0

@@ -6,16 +6,15 @@ the steps after the first two, the forward and backward pass and the update incl
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.alternate import Measured, beside_trainer, others_note
 from benchmarks.options import Options
 from benchmarks.tables import Table
+from benchmarks.training.case import TOKENS, batch_of, tokens, train_config
+from benchmarks.training.peer import step_seconds
 
-SHAPE = {"vocab_size": 4096, "n_layer": 7, "d_model": 256, "n_head": 4, "d_ff": 1024, "rotary_dim": 32}
-TOKENS = 8192
-"""Positions of a step, at any context."""
 WARM_STEPS, STEPS = 2, 6
 ASKED = {512: 1.6, 2048: 3.0}
 GEMMS = 8
@@ -71,28 +70,12 @@ def flops_a_token(context: int) -> float:
     return work.flops / work.tokens
 
 
-def train_config(context: int) -> Any:
-    """Our side's configuration."""
-    from headrace.data.loader import LoaderConfig, SourceConfig
-    from headrace.models.gptj import GPTJConfig
-    from headrace.training.config import TrainConfig
-
-    rows = TOKENS // context
-    return TrainConfig(
-        model=GPTJConfig(**SHAPE, context_tokens=context),
-        data=LoaderConfig(context_tokens=context, rows=rows, sources={"text": SourceConfig()}),
-        steps=WARM_STEPS + STEPS,
-        microbatch_rows=rows,
-    )
-
-
 def headrace(context: int) -> dict[str, Any]:
     """Our side: `take_step` on one batch of `TOKENS` positions, seconds a step, and FLOP/s of a product between."""
     import numpy as np
     import torch
 
     from headrace import peaks, resident
-    from headrace.data.batch import Batch
     from headrace.models.gptj import GPTJ
     from headrace.training import optimizer as optimizers
     from headrace.training.parallel import ALONE
@@ -100,13 +83,12 @@ def headrace(context: int) -> dict[str, Any]:
     from headrace.training.step import take_step
 
     resident.keep_freed()  # as `train` does first
-    config, rows = train_config(context), TOKENS // context
+    config = train_config(context)
     torch.manual_seed(0)
     model = place(GPTJ(config.model), ALONE)
     optimizer = optimizers.build(model, config.optimizer)
-    stream_RT = tokens(context)
-    ones = np.ones((rows, context), np.int32)
-    batch = Batch(stream_RT[:, :-1].copy(), stream_RT[:, 1:].copy(), ones, ones == 0)
+    ones = np.ones((TOKENS // context, context), np.int32)
+    batch = batch_of(tokens(context), ones, ones == 0)
     seconds, products = [], []
     for step in range(1, WARM_STEPS + STEPS + 1):
         began = time.perf_counter()
@@ -119,75 +101,4 @@ def headrace(context: int) -> dict[str, Any]:
 
 def transformers_trainer(context: int) -> dict[str, Any]:
     """The peer: seconds a step of `Trainer`, from one step's beginning to the next one's."""
-    import tempfile
-
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.at: list[float] = []
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.at.append(time.perf_counter())
-
-        on_train_end = on_step_begin
-
-    clock = Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        build_peer(context, WARM_STEPS + STEPS, folder, clock, save_strategy="no").train()
-    steps = [after - before for before, after in zip(clock.at, clock.at[1:], strict=False)]
-    return {"seconds": statistics.median(steps[WARM_STEPS:])}
-
-
-def build_peer(
-    context: int,
-    steps: int,
-    folder: str,
-    callback: Any,
-    *,
-    shape: Mapping[str, int] = SHAPE,
-    rows: int = 0,
-    **options: Any,
-) -> Any:
-    """A `Trainer` of the same model, with transformers' eager attention, on random tokens in memory.
-
-    Args:
-        context: Tokens of a row.
-        steps: Optimizer steps.
-        folder: What it writes goes there.
-        callback: Told of its steps.
-        shape: The model's.
-        rows: Of a step; those that make `TOKENS` positions where 0.
-        options: More of its arguments, or others.
-    """
-    import torch
-    from transformers import GPTJConfig, GPTJForCausalLM, Trainer, TrainingArguments
-
-    rows = rows or TOKENS // context
-    config = GPTJConfig(
-        vocab_size=shape["vocab_size"],
-        n_positions=context,
-        n_embd=shape["d_model"],
-        n_layer=shape["n_layer"],
-        n_head=shape["n_head"],
-        n_inner=shape["d_ff"],
-        rotary_dim=shape["rotary_dim"],
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        use_cache=False,
-    )
-    torch.manual_seed(0)
-    stream_RT = torch.from_numpy(tokens(context, rows, shape["vocab_size"])[:, :-1].copy())
-    examples = [{"input_ids": row, "labels": row} for row in stream_RT] * steps
-    quiet = {"report_to": [], "logging_strategy": "no", "disable_tqdm": True}
-    asked = {"per_device_train_batch_size": rows, "max_grad_norm": 1.0, "use_cpu": True, **quiet, **options}
-    arguments = TrainingArguments(output_dir=folder, max_steps=steps, **asked)
-    return Trainer(model=GPTJForCausalLM(config), args=arguments, train_dataset=examples, callbacks=[callback])
-
-
-def tokens(context: int, rows: int = 0, vocabulary: int = SHAPE["vocab_size"]) -> Any:
-    """Random ids, one more than the context in each row: int64; rows of `TOKENS` positions together where 0."""
-    import numpy as np
-
-    return np.random.default_rng(0).integers(0, vocabulary, (rows or TOKENS // context, context + 1))
+    return {"seconds": statistics.median(step_seconds(context, WARM_STEPS + STEPS)[WARM_STEPS:])}

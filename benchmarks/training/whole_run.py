@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training.trainer import SHAPE, train_config
+from benchmarks.training.case import SHAPE, train_config
 
 CONTEXT = 512
 DOCUMENTS = 400
