@@ -78,12 +78,10 @@ def _sign(words: Words, length: int, permutations: int, seed: int) -> Signatures
 
 def _sign_long(hashes_W: Hashes, length: int, permutations: int, seed: int) -> Signatures:
     """Signature [P] of one document, in parts: the least values of a set are the least of those of its subsets."""
-    signed = None
-    for start in range(0, max(len(hashes_W) - length + 1, 1), PART_WORDS):
-        part_W = hashes_W[start : start + PART_WORDS + length - 1]
-        (found,) = _sign(Words(part_W, np.array([len(part_W)])), length, permutations, seed)
-        signed = found if signed is None else np.minimum(signed, found)
-    return np.asarray(signed)
+    starts = range(0, max(len(hashes_W) - length + 1, 1), PART_WORDS)
+    parts = (hashes_W[start : start + PART_WORDS + length - 1] for start in starts)
+    signed = [_sign(Words(part_W, np.array([len(part_W)])), length, permutations, seed) for part_W in parts]
+    return np.asarray(np.concatenate(signed).min(axis=0))
 
 
 def signature_version() -> int:
