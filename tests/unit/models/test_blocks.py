@@ -17,12 +17,6 @@ from headrace.models.masks import Mask, causal, forked, packed_causal, packed_pr
 BLOCK = 128
 
 
-@pytest.fixture
-def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take torch's check away: what has no gradient on a CPU is the kernel; its definition has one."""
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
-
-
 def packed(rows: int, tokens: int, seed: int) -> Mask:
     """Documents of random lengths, each with a prompt, and padding at the end of some rows."""
     draw = torch.Generator().manual_seed(seed)
@@ -63,7 +57,7 @@ def with_gradients(mixed: Tensor, inputs: list[Tensor], outer: Tensor) -> list[T
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize(("tokens", "heads"), [(40, 3), (257, 2)])
-def test_values_and_gradients_are_those_of_attention_under_the_matrix(tokens: int, heads: int, on_cpu) -> None:
+def test_values_and_gradients_are_those_of_attention_under_the_matrix(tokens: int, heads: int, flex_on_cpu) -> None:
     for number, mask in enumerate(masks(tokens)):
         torch.manual_seed(number)
         q, k, v = inputs = [torch.randn(2, heads, tokens, 16, requires_grad=True) for _ in range(3)]
@@ -123,7 +117,7 @@ def test_a_mask_for_other_rows_is_refused() -> None:
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("policy", ["none", "layers", "selective"])
-def test_a_model_attends_by_blocks_as_it_does_under_the_matrix(policy: str, on_cpu) -> None:
+def test_a_model_attends_by_blocks_as_it_does_under_the_matrix(policy: str, flex_on_cpu) -> None:
     torch.manual_seed(0)
     model = GPTJ(GPTJConfig(vocab_size=61, n_layer=2, d_model=48, n_head=3, d_ff=80, rotary_dim=6, context_tokens=140))
     model.recompute, found = policy, []

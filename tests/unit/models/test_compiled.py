@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from headrace.devices import CPU, Device
+from headrace.devices import CPU
 from headrace.errors import ConfigError
 from headrace.models import compiled
 from headrace.models.gptj import GPTJ, GPTJConfig
 from headrace.models.masks import packed_prefix_lm
 from headrace.models.recompute import Recompute
+from tests.unit.models.elsewhere import GPU, XLA
 
-GPU, XLA = (Device(kind, torch.device("cpu")) for kind in ("cuda", "xla"))
 SMALL = GPTJConfig(vocab_size=61, n_layer=9, d_model=48, n_head=3, d_ff=80, rotary_dim=6, context_tokens=32)
 
 
@@ -27,21 +27,6 @@ def test_layers_are_compiled_on_gpus_unless_something_else_is_asked_for(monkeypa
     assert compiled.asked(GPU) == "none"
     monkeypatch.setenv(compiled.VARIABLE, "layers")
     assert compiled.asked(CPU) == "layers"
-
-
-@pytest.mark.parametrize(
-    ("asked", "device", "said"),
-    [
-        ("all", CPU, "HEADRACE_COMPILE='all' is no part to compile"),
-        ("layers", XLA, "HEADRACE_COMPILE=layers, and XLA compiles whole steps by itself. Unset it"),
-    ],
-)
-def test_a_compilation_that_cannot_be_is_refused(
-    asked: str, device: Device, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(compiled.VARIABLE, asked)
-    with pytest.raises(ConfigError, match=said):
-        compiled.asked(device)
 
 
 def test_where_no_compiler_is_found_it_is_said_before_the_first_step(
@@ -86,9 +71,8 @@ def test_all_layers_are_one_graph_and_give_the_gradients_of_those_that_are_not_c
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("policy", ["none", "layers", "selective"])
 def test_attention_by_blocks_is_in_the_graph_and_other_documents_take_no_other_one(
-    policy: Recompute, monkeypatch: pytest.MonkeyPatch
+    policy: Recompute, flex_on_cpu: None
 ) -> None:
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)  # see test_blocks.py
     torch.manual_seed(0)
     model = GPTJ(SMALL)
     model.attention, model.recompute = "blocks", policy

@@ -11,6 +11,7 @@ from headrace.data.batch import Batch
 from headrace.models.gptj import GPTJ
 from headrace.models.masks import packed_causal
 from headrace.planner.layout import Layout
+from headrace.planner.measure import random_batch
 from headrace.planner.memory import Execution, Memory, predict_memory, saved_by_layer
 from headrace.training import optimizer as optimizers
 from headrace.training.averaging import AveragingConfig, CompressionConfig
@@ -23,13 +24,8 @@ BY_TILES = replace(ALONE, attention="tiles")
 
 
 def packed_batch(train) -> Batch:
-    """Random tokens, two documents a row, every position scored."""
-    draw = np.random.default_rng(0)
-    shape = train.data.rows, train.data.context_tokens
-    tokens_BT, labels_BT = (draw.integers(0, train.model.vocab_size, shape) for _ in range(2))
-    segments_BT = np.ones(shape, np.int32)
-    segments_BT[:, shape[1] // 2 :] = 2
-    return Batch(tokens_BT, labels_BT, segments_BT, np.zeros(shape, bool))
+    """The rows that a machine is measured on."""
+    return random_batch(train, np.random.default_rng(0))
 
 
 def saved_bytes(train, attention: str = "dense") -> int:

@@ -102,8 +102,7 @@ def test_split_batch_takes_the_same_step_as_a_whole_one(config) -> None:
 @pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("kind", ["blocks", "tiles"])
 @pytest.mark.parametrize("mask", ["causal", "prefix"])
-def test_any_attention_takes_the_same_step(kind, mask, config, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)  # see test_blocks.py
+def test_any_attention_takes_the_same_step(kind, mask, config, flex_on_cpu, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(attention.SUITED, "cpu", kind)
     for name, value in {"FEWEST_TOKENS": 1, "MOST_OF_ROW": 1.0, "QUERIES": 16}.items():
         monkeypatch.setattr(tiling, name, value)
